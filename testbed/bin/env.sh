@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=bash
+# Sourced by the testbed's shell scripts: where things are, and how a long
+# step reports itself.
+
+TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+BUILD=${BUILD:-$TOP/build}
+# Everything that costs time to make lives here, shared by all checkouts
+CACHE=${SVA_BTM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sva-btm}
+JOBS=${JOBS:-$(nproc)}
+export CROSS=aarch64-linux-gnu- LINUX_SERIES=7.3 QEMU_SERIES=10.0
+export TOP BUILD CACHE JOBS
+
+# The same inputs give the same objects, wherever and whenever they are built
+export CCACHE_DIR=${CCACHE_DIR:-$CACHE/ccache}
+export CCACHE_BASEDIR=$CACHE CCACHE_NOHASHDIR=1 CCACHE_MAXSIZE=20G
+export KBUILD_BUILD_TIMESTAMP=2026-01-01 KBUILD_BUILD_USER=sva KBUILD_BUILD_HOST=testbed
+# Debian's Python is the one whose modules its packages bring
+export PATH=/usr/bin:$PATH LC_ALL=C
+unset PYTHONPATH PYTHONHOME CDPATH
+
+mkdir -p "$BUILD/log" "$CACHE"
+
+die() {
+	printf '%s: error: %s\n' "${0##*/}" "$*" >&2
+	exit 1
+}
+
+# Serialise whatever writes to a part of the cache: lock NAME
+lock() {
+	local fd
+	exec {fd}>"$CACHE/$1.lock"
+	flock -n "$fd" && return
+	echo "waiting for another run that holds $CACHE/$1.lock" >&2
+	flock "$fd"
+}
+
+# Run a long command with its output in a log, and show that it is alive:
+# step NAME WHAT COMMAND...
+step() {
+	local what=$2 start=$SECONDS log=$BUILD/log/$1.log pid rc=0 last
+	shift 2
+	printf '==> %s (log: %s)\n' "$what" "${log#"$PWD"/}"
+	printf '+ %s\n' "$*" >"$log"
+	"$@" >>"$log" 2>&1 </dev/null &
+	pid=$!
+	# shellcheck disable=SC2064 # the step's own pid, now
+	trap "kill $pid 2>/dev/null; exit 130" INT TERM
+	while kill -0 $pid 2>/dev/null; do
+		sleep 1
+		(((SECONDS - start) % ${PROGRESS:-15})) || {
+			last=$(tail -c 400 "$log" | tr '\r' '\n' | grep . | tail -n 1 | cut -c1-60)
+			printf '    %4d s  %6d lines  %s\n' $((SECONDS - start)) "$(wc -l <"$log")" "$last"
+		}
+	done
+	wait $pid || rc=$?
+	trap - INT TERM
+	if ((rc)); then
+		printf '==> %s FAILED after %d s, exit status %d. The lines that matter:\n' \
+			"$what" $((SECONDS - start)) $rc >&2
+		{ grep -aniE '(^|[^a-z_-])(error|fatal|undefined|no space left|cannot|failed)([^a-z_-]|$)' "$log" ||
+			true; } | tail -n 15 | sed 's/^/    /' >&2
+		printf '    --- end of %s:\n' "$log" >&2
+		tail -n 8 "$log" | sed 's/^/    /' >&2
+		exit $rc
+	fi
+	printf '    done in %d s\n' $((SECONDS - start))
+}
+
+# Is what STAMP says (a line) still true? Makes "nothing changed" cheap.
+fresh() {
+	[[ -f $1 && $(<"$1") == "$2" ]]
+}

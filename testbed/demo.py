@@ -1,0 +1,89 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Show SVA at work in the guest, then count what an unmap costs on each kernel.
+
+Instructions are the guest's own, exact under -icount; commands are what the
+SMMU's CMDQ_PROD says. Both are the same on every run. The numbers go to
+build/report/demo.json.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import sys
+from typing import TypedDict
+
+import run as tests
+import vm
+
+
+class Row(TypedDict):
+    """A line of demo.json: means over the repeats of one operation."""
+    kernel: str
+    op: str
+    pages: int
+    bound: bool
+    commands: float
+    instructions: float
+
+
+# Column, and the config of tests.cfg that boots it
+COLUMNS = {"mainline": "count-mainline", "series-off": "count-off", "series-on": "count-on"}
+SCRIPT = "./sva_cost -n 5 --json\n"
+
+
+def boot(config: str, script: str, timeout: float, echo: bool = False) -> vm.Result:
+    machine = tests.inventory()[f"config {config}"]
+    append = f"kunit.enable=0 {machine['append']}"
+    result = vm.run(f"demo@{config}", machine["qemu"], machine["kernel"], append, script, timeout, echo=echo)
+    if result.error:
+        sys.exit(f"demo.py: error: {result.error}\n  the guest's last words:\n"
+                 + "\n".join(result.text()[-5:]) + f"\n  end of {result.console}:\n{vm.tail(result.console)}")
+    return result
+
+
+def costs(column: str) -> list[Row]:
+    text = [l for l in boot(COLUMNS[column], SCRIPT, 120).text() if not vm.FINISHED.match(l)]
+    try:
+        rows = json.loads("\n".join(text[next(i for i, l in enumerate(text) if l.startswith("[")):]))
+    except (StopIteration, ValueError) as e:
+        sys.exit(f"demo.py: error: sva_cost on {column} printed no JSON ({e}):\n" + "\n".join(text[-5:]))
+    return [Row(kernel=column, op=r["op"], pages=r["pages"], bound=r["bound"], commands=r["commands"],
+                instructions=r["instructions"]) for r in rows]
+
+
+def table(rows: list[Row], columns: list[str]) -> None:
+    index = {(r["kernel"], r["op"], r["pages"], r["bound"]): r for r in rows}
+    keys = list(dict.fromkeys((r["op"], r["pages"]) for r in rows))
+    head = "".join(f" | {c:^36}" for c in columns)
+    print(f"{'':24}{head}\n{'operation':16}{'pages':>7} "
+          + "".join(f" | {'commands':>8} {'instructions':>19} {'cost':>7}" for _ in columns))
+    for op, pages in keys:
+        line = f"{op:16}{pages:7} "
+        for c in columns:
+            free, bound = index[c, op, pages, False], index[c, op, pages, True]
+            steps = f"{free['instructions']:.0f} -> {bound['instructions']:.0f}"
+            line += (f" | {bound['commands']:8.0f} {steps:>19} "
+                     f"x{bound['instructions'] / free['instructions']:6.2f}")
+        print(line)
+
+
+def main() -> int:
+    inventory = tests.inventory()
+    columns = [c for c, config in COLUMNS.items() if inventory.has_section(f"config {config}")]
+    print("==> A process shares its memory with a device\n", flush=True)
+    boot("series", "./sva_demo\n", 60, echo=True)
+    print("\n==> What it costs: SMMU commands when bound, guest instructions not bound -> bound", flush=True)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        rows = [row for rs in pool.map(costs, columns) for row in rs]
+    table(rows, columns)
+    path = vm.BUILD / "report" / "demo.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("[\n" + ",\n".join(json.dumps(r) for r in rows) + "\n]\n")
+    print(f"\nThe same numbers: {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,298 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Run the tests that tests.cfg lists, and write build/report/tests.json.
+
+    run.py [--only WORD ...] [--list] [-v] [-j N]
+
+WORD is a test, a group, a config, or TEST@CONFIG. Exit status 0 if nothing
+failed, and something ran.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import configparser
+import dataclasses
+import importlib
+import io
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+import unittest
+from pathlib import Path
+from typing import Any
+
+import vm
+
+RESULT = re.compile(r"^(not )?ok \d+")
+
+
+@dataclasses.dataclass
+class Case:
+    """A line of tests.json. result is passed, failed or skipped."""
+    suite: str
+    case: str
+    config: str
+    result: str
+    seconds: float
+    detail: str = ""
+
+
+@dataclasses.dataclass
+class Job:
+    """One test on one machine."""
+    name: str
+    config: str
+    test: configparser.SectionProxy
+    machine: configparser.SectionProxy | None
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}@{self.config}"
+
+    def cases(self, cases: list[tuple[str, str, float, str]]) -> list[Case]:
+        return [Case(self.name, c, self.config, r, round(s, 2), d) for c, r, s, d in cases]
+
+    def failed(self, case: str, why: str, seconds: float) -> list[Case]:
+        return self.cases([(case, "failed", seconds, why)])
+
+
+def inventory() -> configparser.ConfigParser:
+    cfg = configparser.ConfigParser()
+    cfg.read_string((vm.TOP / "testbed/tests.cfg").read_text())
+    return cfg
+
+
+def jobs(cfg: configparser.ConfigParser, only: list[str]) -> list[Job]:
+    """All jobs, or those that a word of ONLY names. An unknown word is an error."""
+    found, unknown = [], set(only)
+    for name in cfg.sections():
+        if name.startswith("config "):
+            continue
+        test = cfg[name]
+        for config in test.get("configs", "host").split():
+            machine = None if config == "host" else cfg[f"config {config}"]
+            words = {name, config, f"{name}@{config}", *test.get("groups", "").split()}
+            if not only or words & set(only):
+                found.append(Job(name, config, test, machine))
+            unknown -= words
+    if unknown:
+        sys.exit(f"run.py: error: no test, group or config is called {' '.join(sorted(unknown))}")
+    return found
+
+
+def parse_ktap(lines: list[tuple[float, str]]) -> tuple[list[tuple[str, str, float, str]], str]:
+    """The cases of a KTAP stream with their times, and what is wrong with it as a whole.
+
+    The parser is the kernel's own (tools/testing/kunit), which knows plans,
+    nesting and results out of order.
+    """
+    kunit = str(vm.LINUX / "tools/testing/kunit")
+    if kunit not in sys.path:
+        sys.path.append(kunit)
+    parser = importlib.import_module("kunit_parser")
+    printer = importlib.import_module("kunit_printer").Printer(print=False)
+    text = [line for _, line in lines]
+    root = parser.parse_run_tests(text, printer)
+    at = [t for t, line in lines if RESULT.match(line.strip())]
+    spent = iter([b - a for a, b in zip([lines[0][0] if lines else 0.0, *at], at)])
+    why = {m[1].strip(): m[2] for m in (re.search(r"ok \d+ (?:- )?(.*?) ?# SKIP ?(.*)", l) for l in text) if m}
+    cases: list[tuple[str, str, float, str]] = []
+    errors: list[str] = [str(root.counts.errors) + " KTAP errors"] if root.counts.errors else []
+
+    def walk(test: Any, prefix: str) -> None:
+        name = f"{prefix}.{test.name}" if prefix else test.name
+        if test.subtests:
+            for sub in test.subtests:
+                walk(sub, name if test is not root else "")
+            next(spent, 0.0)    # the suite's own line
+            return
+        seconds = next(spent, 0.0)
+        if test.status == parser.TestStatus.SUCCESS:
+            cases.append((name, "passed", seconds, ""))
+        elif test.status == parser.TestStatus.SKIPPED:
+            cases.append((name, "skipped", seconds, why.get(test.name, "no reason given")))
+        else:
+            cases.append((name, "failed", seconds, "\n".join(test.log[-6:])))
+
+    walk(root, "")
+    if not any(re.match(r"\s*1\.\.\d+", line) for line in text):
+        errors.append("no KTAP plan")
+    if not cases:
+        errors.append("no test ran")
+    return cases, "; ".join(errors)
+
+
+def judge(job: Job, cases: list[tuple[str, str, float, str]]) -> list[Case]:
+    """Apply what the inventory expects: negative controls, and skips with a reason."""
+    patterns = [line.partition(" : ")[0].strip() for line in job.test["skips"].splitlines() if line.strip()]
+    out = []
+    for name, result, seconds, detail in cases:
+        if result == "skipped" and not any(re.fullmatch(p, name) for p in patterns):
+            result, detail = "failed", f"unexpected skip: {detail}"
+        elif job.test["expect"] == "fail" and result != "skipped":
+            if result == "passed":
+                result, detail = "failed", "a negative control that did not fail"
+            else:
+                result, detail = "passed", ""
+        out.append((name, result, seconds, detail))
+    return job.cases(out)
+
+
+def run_guest(job: Job, verbose: bool) -> list[Case]:
+    assert job.machine
+    kernel = job.machine["kernel"]
+    append = " ".join(["kunit.enable=0", job.machine["append"], job.test["append"]])
+    result = vm.run(f"{job.name}@{job.config}", job.machine["qemu"], kernel, append,
+                    job.test["run"] + "\n", job.test.getfloat("timeout"), verbose)
+    lines = [(t, l) for t, l in result.lines if not vm.FINISHED.match(l)]
+    cases, wrong = parse_ktap(lines)
+    error = result.error
+    if error.startswith("the guest's commands ended") and not wrong \
+            and any(r == "failed" for _, r, _, _ in cases):
+        error = ""      # said case by case
+    out = judge(job, cases)
+    if error or wrong:
+        why = "; ".join(filter(None, (error, wrong)))
+        out += job.failed("boot", f"{why}\n  end of {result.console}:\n{vm.tail(result.console)}", result.seconds)
+    return out
+
+
+class _Collector(unittest.TestResult):
+    """unittest's results as cases."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[tuple[str, str, float, str]] = []
+        self.began = 0.0
+
+    def startTest(self, test: unittest.TestCase) -> None:
+        super().startTest(test)
+        self.began = time.monotonic()
+
+    def row(self, test: unittest.TestCase, result: str, detail: str = "") -> None:
+        self.rows.append((test.id(), result, time.monotonic() - self.began, detail))
+
+    def addSuccess(self, test: unittest.TestCase) -> None:
+        self.row(test, "passed")
+
+    def addFailure(self, test: unittest.TestCase, err: Any) -> None:
+        super().addFailure(test, err)
+        self.row(test, "failed", self.failures[-1][1])
+
+    def addError(self, test: unittest.TestCase, err: Any) -> None:
+        super().addError(test, err)
+        self.row(test, "failed", self.errors[-1][1])
+
+    def addSkip(self, test: unittest.TestCase, reason: str) -> None:
+        super().addSkip(test, reason)
+        self.row(test, "skipped", reason)
+
+
+def run_host(job: Job, verbose: bool) -> list[Case]:
+    what = job.test["host"]
+    if what.startswith("unittest:"):
+        collector = _Collector()
+        unittest.defaultTestLoader.discover(str(vm.TOP / what.partition(":")[2])).run(collector)
+        return judge(job, collector.rows) or job.failed("tests", "no test ran", 0)
+    env = dict(os.environ, QTEST_QEMU_BINARY=str(vm.QEMU), QTEST=str(vm.QEMU_OBJ / "tests/qtest"))
+    if verbose:
+        print("+", what, flush=True)
+    start = time.monotonic()
+    try:
+        done = subprocess.run(["bash", "-c", what], cwd=vm.TOP, env=env, timeout=job.test.getfloat("timeout"),
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    except subprocess.TimeoutExpired as e:
+        return job.failed("run", f"timeout after {e.timeout:.0f} s", e.timeout)
+    seconds = time.monotonic() - start
+    cases, wrong = parse_ktap([(0.0, line) for line in done.stdout.splitlines()])
+    cases = [(c, r, seconds / len(cases), d) for c, r, _, d in cases]
+    out = judge(job, cases)
+    if wrong or (done.returncode and not any(c.result == "failed" for c in out)):
+        out += job.failed("run", f"exit status {done.returncode}; {wrong}\n" +
+                          "\n".join(done.stdout.splitlines()[-15:]), seconds)
+    return out
+
+
+def run(job: Job, verbose: bool) -> list[Case]:
+    try:
+        return run_guest(job, verbose) if job.machine else run_host(job, verbose)
+    except OSError as e:
+        return job.failed("run", str(e), 0)
+
+
+def report(cases: list[Case]) -> None:
+    """Merge into tests.json: a run of some tests replaces just their rows."""
+    path = vm.BUILD / "report" / "tests.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ran = {(c.suite, c.config) for c in cases}
+    try:
+        old = [r for r in json.loads(path.read_text()) if (r["suite"], r["config"]) not in ran]
+    except (OSError, ValueError):
+        old = []
+    rows = old + [dataclasses.asdict(c) for c in cases]
+    tmp = path.with_suffix(".new")
+    with io.open(tmp, "w", encoding="utf-8") as f:
+        f.write("[\n" + ",\n".join(json.dumps(r) for r in rows) + "\n]\n")
+    tmp.replace(path)
+
+
+def summary(job: Job, cases: list[Case], done: int, total: int, seconds: float) -> str:
+    count = {r: sum(c.result == r for c in cases) for r in ("passed", "failed", "skipped")}
+    text = ", ".join(f"{n} {r}" for r, n in count.items() if n)
+    return f"[{done:2}/{total}] {'FAIL' if count['failed'] else 'ok  '} {job.label:34} {text} ({seconds:.1f} s)"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument("--list", action="store_true", help="what there is, and stop")
+    parser.add_argument("--needs", action="store_true", help="print the kernel variants it would boot, and stop")
+    parser.add_argument("--shell", metavar="KERNEL", help="a prompt in the guest instead of tests")
+    parser.add_argument("--gdb", metavar="KERNEL", help="the same, waiting for gdb")
+    parser.add_argument("-v", "--verbose", action="store_true")
+    parser.add_argument("-j", type=int, default=os.cpu_count() or 1, help="guests at once")
+    args = parser.parse_args()
+    if kernel := args.shell or args.gdb:
+        machine = inventory()[f"config {kernel}"]
+        return vm.interactive(machine["qemu"], machine["kernel"], f"kunit.enable=0 {machine['append']}", bool(args.gdb))
+    todo = jobs(inventory(), args.only)
+    if args.list:
+        for job in todo:
+            print(f"{job.label:34} {job.test.get('groups', ''):16} {job.test.get('run') or job.test.get('host')}")
+        return 0
+    if args.needs:
+        print(*sorted({j.machine["kernel"] for j in todo if j.machine}))
+        return 0
+    print(f"==> {len(todo)} tests, {args.j} at once (logs: {shlex.quote(str(vm.BUILD / 'log/guest'))})", flush=True)
+    cases: list[Case] = []
+    with concurrent.futures.ThreadPoolExecutor(args.j) as pool:
+        begun: dict[str, float] = {}
+
+        def timed(job: Job) -> list[Case]:
+            begun[job.label] = time.monotonic()
+            return run(job, args.verbose)
+
+        futures = {pool.submit(timed, job): job for job in todo}
+        for n, future in enumerate(concurrent.futures.as_completed(futures), 1):
+            job, got = futures[future], future.result()
+            cases += got
+            print(summary(job, got, n, len(todo), time.monotonic() - begun[job.label]), flush=True)
+            for case in got:
+                if case.result == "failed":
+                    print(f"        {case.case}: " + case.detail.replace("\n", "\n        "), flush=True)
+                elif case.result == "skipped":
+                    print(f"        skipped {case.case}: {case.detail}", flush=True)
+    report(cases)
+    count = {r: sum(c.result == r for c in cases) for r in ("passed", "failed", "skipped")}
+    print(f"{count['passed']} passed, {count['failed']} failed, {count['skipped']} skipped")
+    return 1 if count["failed"] or not count["passed"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
