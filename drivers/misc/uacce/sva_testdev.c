@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Driver for sva-testdev, the function that QEMU models to test Shared Virtual
+ * Addressing. A process opens the character device and owns a queue: the
+ * driver gives the queue the PASID of the process's address space, and the
+ * process drives it through the one page of registers it may map.
+ */
+#include <linux/bitmap.h>
+#include <linux/interrupt.h>
+#include <linux/iopoll.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/pci.h>
+#include <linux/spinlock.h>
+#include <linux/uacce.h>
+
+#include <uapi/misc/uacce/sva_testdev.h>
+
+#define SVATD_MAX_VECTORS	64
+#define SVATD_QUIESCE_US	(5 * USEC_PER_SEC)
+
+struct sva_testdev;
+
+/**
+ * struct sva_testdev_queue - a hardware queue
+ * @td: device that it belongs to
+ * @mm: address space of its owner. Only compared: the SVA bond that uacce holds
+ *	for as long as the queue is open keeps the mm_struct from being reused.
+ * @uq: whom to wake while started, NULL otherwise. Protected by &sva_testdev.lock.
+ * @pasid: PASID of @mm
+ */
+struct sva_testdev_queue {
+	struct sva_testdev *td;
+	struct mm_struct *mm;
+	struct uacce_queue *uq;
+	u32 pasid;
+};
+
+/**
+ * struct sva_testdev - the device
+ * @pdev: PCI function
+ * @uacce: its character device
+ * @ctrl: control page
+ * @pages: queue pages
+ * @num_queues: number of queues
+ * @num_vectors: number of MSI-X vectors; queue q uses q % @num_vectors
+ * @lock: protects &sva_testdev_queue.uq
+ * @used: queues that are open. Protected by the uacce device's mutex.
+ * @queues: the queues
+ */
+struct sva_testdev {
+	struct pci_dev *pdev;
+	struct uacce_device *uacce;
+	void __iomem *ctrl;
+	void __iomem *pages;
+	unsigned int num_queues;
+	unsigned int num_vectors;
+	/* Orders the interrupt handler's wake-up against the end of a queue */
+	spinlock_t lock;
+	DECLARE_BITMAP(used, SVATD_MAX_QUEUES);
+	struct sva_testdev_queue queues[SVATD_MAX_QUEUES];
+};
+
+static unsigned int queue_id(const struct sva_testdev_queue *queue)
+{
+	return queue - queue->td->queues;
+}
+
+static void __iomem *queue_ctrl(const struct sva_testdev_queue *queue)
+{
+	return queue->td->ctrl + SVATD_QCTL(queue_id(queue));
+}
+
+static int sva_testdev_get_available_instances(struct uacce_device *uacce)
+{
+	struct sva_testdev *td = uacce->priv;
+
+	return td->num_queues - bitmap_weight(td->used, td->num_queues);
+}
+
+static int sva_testdev_get_queue(struct uacce_device *uacce, unsigned long pasid,
+				 struct uacce_queue *q)
+{
+	struct sva_testdev *td = uacce->priv;
+	struct sva_testdev_queue *queue;
+	unsigned int id;
+
+	id = find_first_zero_bit(td->used, td->num_queues);
+	if (id >= td->num_queues)
+		return -EBUSY;
+	__set_bit(id, td->used);
+
+	queue = &td->queues[id];
+	queue->mm = current->mm;
+	queue->pasid = pasid;
+	q->priv = queue;
+	return 0;
+}
+
+static void sva_testdev_put_queue(struct uacce_queue *q)
+{
+	struct sva_testdev_queue *queue = q->priv;
+
+	queue->mm = NULL;
+	__clear_bit(queue_id(queue), queue->td->used);
+}
+
+static int sva_testdev_start_queue(struct uacce_queue *q)
+{
+	struct sva_testdev_queue *queue = q->priv;
+	void __iomem *ctrl = queue_ctrl(queue);
+	struct sva_testdev *td = queue->td;
+
+	spin_lock_irq(&td->lock);
+	queue->uq = q;
+	spin_unlock_irq(&td->lock);
+
+	writel(queue->pasid, ctrl + SVATD_QCTL_PASID);
+	writel(queue_id(queue) % td->num_vectors, ctrl + SVATD_QCTL_VECTOR);
+	writel(SVATD_QCTL_CTL_ENABLE | SVATD_QCTL_CTL_PASID,
+	       ctrl + SVATD_QCTL_CTL);
+	return 0;
+}
+
+/* uacce unbinds the PASID after this: no transaction may be left with it */
+static void sva_testdev_stop_queue(struct uacce_queue *q)
+{
+	struct sva_testdev_queue *queue = q->priv;
+	void __iomem *ctrl = queue_ctrl(queue);
+	struct sva_testdev *td = queue->td;
+	u32 state;
+
+	writel(SVATD_QCTL_CTL_PASID, ctrl + SVATD_QCTL_CTL);
+	if (readl_poll_timeout(ctrl + SVATD_QCTL_STATE, state,
+			       !(state & SVATD_QCTL_STATE_BUSY), 10,
+			       SVATD_QUIESCE_US)) {
+		pci_clear_master(td->pdev);
+		dev_err(&td->pdev->dev,
+			"queue %u does not come to rest, DMA turned off\n",
+			queue_id(queue));
+	}
+
+	spin_lock_irq(&td->lock);
+	queue->uq = NULL;
+	spin_unlock_irq(&td->lock);
+}
+
+static int sva_testdev_is_q_updated(struct uacce_queue *q)
+{
+	struct sva_testdev_queue *queue = q->priv;
+	struct sva_testdev *td = queue->td;
+
+	return !!readl(td->pages + queue_id(queue) * SVATD_QUEUE_STRIDE +
+		       SVATD_Q_DONE);
+}
+
+static int sva_testdev_mmap(struct uacce_queue *q, struct vm_area_struct *vma,
+			    struct uacce_qfile_region *qfr)
+{
+	struct sva_testdev_queue *queue = q->priv;
+	phys_addr_t addr = pci_resource_start(queue->td->pdev, SVATD_BAR_QUEUES) +
+			   queue_id(queue) * SVATD_QUEUE_STRIDE;
+
+	if (qfr->type != UACCE_QFRT_MMIO)
+		return -EINVAL;
+	if (vma_pages(vma) != 1 || !(vma->vm_flags & VM_SHARED))
+		return -EINVAL;
+	/*
+	 * The queue reaches its owner's memory. Whoever got hold of the file, a
+	 * forked child or the receiver of a descriptor, must not drive it.
+	 */
+	if (vma->vm_mm != queue->mm || (vma->vm_flags & VM_EXEC))
+		return -EPERM;
+
+	vm_flags_mod(vma, VM_DONTDUMP, VM_MAYEXEC);
+	vma->vm_page_prot = pgprot_noncached(vma->vm_page_prot);
+	return io_remap_pfn_range(vma, vma->vm_start, PHYS_PFN(addr), PAGE_SIZE,
+				  vma->vm_page_prot);
+}
+
+static const struct uacce_ops sva_testdev_ops = {
+	.get_available_instances = sva_testdev_get_available_instances,
+	.get_queue = sva_testdev_get_queue,
+	.put_queue = sva_testdev_put_queue,
+	.start_queue = sva_testdev_start_queue,
+	.stop_queue = sva_testdev_stop_queue,
+	.is_q_updated = sva_testdev_is_q_updated,
+	.mmap = sva_testdev_mmap,
+};
+
+/*
+ * The device sets DONE before it sends the message, and poll() puts itself on
+ * the wait queue before it reads DONE: one of the two sees the other.
+ */
+static irqreturn_t sva_testdev_irq(int irq, void *data)
+{
+	struct sva_testdev_queue *first = data;
+	struct sva_testdev *td = first->td;
+	unsigned int id;
+
+	spin_lock(&td->lock);
+	for (id = queue_id(first); id < td->num_queues; id += td->num_vectors)
+		if (td->queues[id].uq)
+			wake_up_interruptible(&td->queues[id].uq->wait);
+	spin_unlock(&td->lock);
+	return IRQ_HANDLED;
+}
+
+static int sva_testdev_init_irqs(struct sva_testdev *td)
+{
+	struct pci_dev *pdev = td->pdev;
+	int nvec, i, ret;
+
+	nvec = pci_alloc_irq_vectors(pdev, 1, min(td->num_queues, SVATD_MAX_VECTORS),
+				     PCI_IRQ_MSIX);
+	if (nvec < 0)
+		return dev_err_probe(&pdev->dev, nvec, "no MSI-X vectors\n");
+	td->num_vectors = nvec;
+
+	for (i = 0; i < nvec; i++) {
+		ret = devm_request_irq(&pdev->dev, pci_irq_vector(pdev, i),
+				       sva_testdev_irq, 0, "sva_testdev",
+				       &td->queues[i]);
+		if (ret)
+			return dev_err_probe(&pdev->dev, ret,
+					     "no interrupt for vector %d\n", i);
+	}
+	return 0;
+}
+
+static int sva_testdev_map(struct sva_testdev *td)
+{
+	struct pci_dev *pdev = td->pdev;
+	u32 id, version, caps;
+
+	if (pci_resource_len(pdev, SVATD_BAR_CTRL) < SVATD_CTRL_SIZE)
+		return dev_err_probe(&pdev->dev, -ENODEV, "no control page\n");
+	td->ctrl = pcim_iomap_region(pdev, SVATD_BAR_CTRL, "sva_testdev");
+	if (IS_ERR(td->ctrl))
+		return PTR_ERR(td->ctrl);
+
+	id = readl(td->ctrl + SVATD_ID);
+	version = readl(td->ctrl + SVATD_VERSION);
+	if (id != SVATD_ID_VALUE || version != SVATD_VERSION_VALUE)
+		return dev_err_probe(&pdev->dev, -ENODEV,
+				     "unknown device: id %#x version %u\n", id,
+				     version);
+	caps = readl(td->ctrl + SVATD_CAPS);
+	td->num_queues = caps & SVATD_CAPS_QUEUES;
+	if (!td->num_queues || td->num_queues > SVATD_MAX_QUEUES ||
+	    pci_resource_len(pdev, SVATD_BAR_QUEUES) <
+		    (resource_size_t)td->num_queues * SVATD_QUEUE_STRIDE)
+		return dev_err_probe(&pdev->dev, -ENODEV, "bad queues: %u\n",
+				     td->num_queues);
+
+	td->pages = pcim_iomap_region(pdev, SVATD_BAR_QUEUES, "sva_testdev");
+	return PTR_ERR_OR_ZERO(td->pages);
+}
+
+static int sva_testdev_probe(struct pci_dev *pdev,
+			     const struct pci_device_id *id)
+{
+	struct uacce_interface interface = {
+		.name = "sva_testdev",
+		.flags = UACCE_DEV_SVA,
+		.ops = &sva_testdev_ops,
+	};
+	struct device *dev = &pdev->dev;
+	struct uacce_device *uacce;
+	struct sva_testdev *td;
+	unsigned int i;
+	int ret;
+
+	/* The IOMMU driver turned it on, if both sides have it */
+	if (!pdev->pasid_enabled)
+		return dev_err_probe(dev, -ENODEV,
+				     "no PASID: both the device and its IOMMU need it\n");
+
+	td = devm_kzalloc(dev, sizeof(*td), GFP_KERNEL);
+	if (!td)
+		return -ENOMEM;
+	td->pdev = pdev;
+	spin_lock_init(&td->lock);
+	for (i = 0; i < SVATD_MAX_QUEUES; i++)
+		td->queues[i].td = td;
+
+	ret = pcim_enable_device(pdev);
+	if (ret)
+		return ret;
+	ret = dma_set_mask_and_coherent(dev, DMA_BIT_MASK(64));
+	if (ret)
+		return ret;
+	ret = sva_testdev_map(td);
+	if (ret)
+		return ret;
+	ret = sva_testdev_init_irqs(td);
+	if (ret)
+		return ret;
+
+	uacce = uacce_alloc(dev, &interface);
+	if (IS_ERR(uacce))
+		return PTR_ERR(uacce);
+	td->uacce = uacce;
+	uacce->priv = td;
+	uacce->algs = "copy\nfill\ncompare\natomic\npoll\nhammer\n";
+	uacce->api_ver = "sva_testdev_v1";
+	uacce->qf_pg_num[UACCE_QFRT_MMIO] = 1;
+	pci_set_drvdata(pdev, td);
+	pci_set_master(pdev);
+
+	ret = uacce_register(uacce);
+	if (ret) {
+		uacce_remove(uacce);
+		return dev_err_probe(dev, ret, "no character device\n");
+	}
+	return 0;
+}
+
+static void sva_testdev_remove(struct pci_dev *pdev)
+{
+	struct sva_testdev *td = pci_get_drvdata(pdev);
+
+	/* Stops and unbinds every queue, and takes its mappings away */
+	uacce_remove(td->uacce);
+	pci_clear_master(pdev);
+}
+
+static const struct pci_device_id sva_testdev_ids[] = {
+	{ PCI_DEVICE(SVATD_PCI_VENDOR_ID, SVATD_PCI_DEVICE_ID) },
+	{ }
+};
+MODULE_DEVICE_TABLE(pci, sva_testdev_ids);
+
+static struct pci_driver sva_testdev_driver = {
+	.name = "sva_testdev",
+	.id_table = sva_testdev_ids,
+	.probe = sva_testdev_probe,
+	.remove = sva_testdev_remove,
+};
+module_pci_driver(sva_testdev_driver);
+
+MODULE_DESCRIPTION("QEMU test device for Shared Virtual Addressing");
+MODULE_LICENSE("GPL");

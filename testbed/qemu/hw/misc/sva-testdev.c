@@ -1,0 +1,751 @@
+/*
+ * sva-testdev: a PCIe function with PASID, to test Shared Virtual Addressing
+ *
+ * Many queues, each with a page of registers that the guest's kernel maps into
+ * one process and a PASID that only the kernel can set. An operation started on
+ * a queue accesses memory with that PASID, through the IOMMU in front of the
+ * function. See docs/specs/sva-testdev.rst.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/log.h"
+#include "qemu/host-utils.h"
+#include "qemu/timer.h"
+#include "qemu/units.h"
+#include "qapi/error.h"
+#include "hw/pci/msix.h"
+#include "hw/pci/pci_device.h"
+#include "hw/qdev-properties.h"
+#include "migration/vmstate.h"
+#include "standard-headers/misc/uacce/sva_testdev.h"
+#include "trace.h"
+
+#define TYPE_SVA_TESTDEV "sva-testdev"
+OBJECT_DECLARE_SIMPLE_TYPE(SVATestDev, SVA_TESTDEV)
+
+#define MAX_VECTORS     64
+#define PASID_CAP_OFFSET PCI_CONFIG_SPACE_SIZE
+#define PASID_MASK      MAKE_64BIT_MASK(0, 20)
+
+/* No access crosses a page of the smallest translation granule */
+#define ACCESS_MAX      (4 * KiB)
+/* What one slot does before the others, and the vCPUs, have their turn */
+#define BURST_ACCESSES  64
+#define BURST_BYTES     (64 * KiB)
+
+typedef struct Slot {
+    uint32_t cmd;
+    uint32_t status;
+    uint64_t src, dst, len, arg, arg2, stride;
+    uint64_t faddr, value, count;
+    uint64_t pos;               /* offset of the next access */
+} Slot;
+
+typedef struct Queue {
+    uint32_t ctl;
+    uint32_t pasid;
+    uint32_t vector;
+    uint32_t done;
+    uint32_t running;           /* a bit per slot */
+    Slot slot[SVATD_NUM_SLOTS];
+} Queue;
+
+struct SVATestDev {
+    PCIDevice parent_obj;
+
+    MemoryRegion ctrl_mr;
+    MemoryRegion queues_mr;
+    QEMUTimer timer;
+    Queue *queue;
+    unsigned int num_vectors;
+
+    uint16_t num_queues;
+    uint8_t pasid_bits;
+    uint32_t latency_ns;
+};
+
+/* 64-bit registers of a slot */
+static uint64_t *slot_reg64(Slot *slot, hwaddr reg)
+{
+    switch (reg) {
+    case SVATD_SLOT_SRC:
+        return &slot->src;
+    case SVATD_SLOT_DST:
+        return &slot->dst;
+    case SVATD_SLOT_LEN:
+        return &slot->len;
+    case SVATD_SLOT_ARG:
+        return &slot->arg;
+    case SVATD_SLOT_ARG2:
+        return &slot->arg2;
+    case SVATD_SLOT_STRIDE:
+        return &slot->stride;
+    case SVATD_SLOT_FADDR:
+        return &slot->faddr;
+    case SVATD_SLOT_VALUE:
+        return &slot->value;
+    case SVATD_SLOT_COUNT:
+        return &slot->count;
+    default:
+        return NULL;
+    }
+}
+
+static void slot_end(SVATestDev *s, Queue *q, Slot *slot, uint32_t status)
+{
+    unsigned int n = slot - q->slot;
+
+    slot->status = status;
+    q->running &= ~BIT(n);
+    q->done |= BIT(n);
+    trace_sva_testdev_end(q - s->queue, n, status, slot->faddr, slot->value,
+                          slot->count);
+    /* DONE first: who is woken by the message must find it set */
+    if ((slot->cmd & SVATD_CMD_IRQ) && msix_enabled(PCI_DEVICE(s))) {
+        msix_notify(PCI_DEVICE(s), q->vector);
+    }
+}
+
+static void slot_fail(SVATestDev *s, Queue *q, Slot *slot, uint32_t status,
+                      uint64_t addr, bool is_write)
+{
+    slot->faddr = addr;
+    slot_end(s, q, slot, status | (is_write ? SVATD_STATUS_WRITE : 0));
+}
+
+/*
+ * Translate one access: one transaction as far as the IOMMU is concerned. On
+ * failure the slot has ended.
+ */
+static bool slot_translate(SVATestDev *s, Queue *q, Slot *slot, uint64_t addr,
+                           bool is_write, AddressSpace **as, hwaddr *out)
+{
+    PCIDevice *pdev = PCI_DEVICE(s);
+    MemTxAttrs attrs = {
+        .requester_id = pci_requester_id(pdev),
+        .pasid_valid = !!(q->ctl & SVATD_QCTL_CTL_PASID),
+        .pasid = q->pasid,
+    };
+    IOMMUTLBEntry entry;
+
+    RCU_READ_LOCK_GUARD();
+    entry = address_space_get_iotlb_entry(pci_get_address_space(pdev), addr,
+                                          is_write, attrs);
+    if (!(entry.perm & IOMMU_ACCESS_FLAG(!is_write, is_write))) {
+        slot_fail(s, q, slot, SVATD_ST_FAULT, addr, is_write);
+        return false;
+    }
+    *as = entry.target_as;
+    *out = entry.translated_addr | (addr & entry.addr_mask);
+    return true;
+}
+
+/* Access @len bytes that lie in one page. On failure the slot has ended */
+static bool slot_rw(SVATestDev *s, Queue *q, Slot *slot, uint64_t addr,
+                    void *buf, unsigned int len, bool is_write)
+{
+    AddressSpace *as;
+    MemTxResult result;
+    hwaddr out;
+
+    if (!slot_translate(s, q, slot, addr, is_write, &as, &out)) {
+        return false;
+    }
+    if (len == 8) {
+        /* One 64-bit access, not eight of bytes */
+        if (is_write) {
+            address_space_stq_le(as, out, ldq_le_p(buf),
+                                 MEMTXATTRS_UNSPECIFIED, &result);
+        } else {
+            stq_le_p(buf, address_space_ldq_le(as, out, MEMTXATTRS_UNSPECIFIED,
+                                               &result));
+        }
+    } else {
+        result = address_space_rw(as, out, MEMTXATTRS_UNSPECIFIED, buf, len,
+                                  is_write);
+    }
+    if (result != MEMTX_OK) {
+        slot_fail(s, q, slot, SVATD_ST_BUS, addr, is_write);
+        return false;
+    }
+    return true;
+}
+
+/* Atomic against the vCPUs too, so it needs the memory itself */
+static void slot_atomic_add(SVATestDev *s, Queue *q, Slot *slot)
+{
+    hwaddr out, xlat, plen = 8;
+    MemoryRegion *mr;
+    AddressSpace *as;
+    uint64_t old, *p;
+
+    if (!slot_translate(s, q, slot, slot->dst, true, &as, &out)) {
+        return;
+    }
+    RCU_READ_LOCK_GUARD();
+    mr = address_space_translate(as, out, &xlat, &plen, true,
+                                 MEMTXATTRS_UNSPECIFIED);
+    if (!memory_access_is_direct(mr, true, MEMTXATTRS_UNSPECIFIED)) {
+        slot_fail(s, q, slot, SVATD_ST_BUS, slot->dst, true);
+        return;
+    }
+    p = address_space_map(as, out, &plen, true, MEMTXATTRS_UNSPECIFIED);
+    do {
+        old = qatomic_read(p);
+    } while (qatomic_cmpxchg(p, old,
+                             cpu_to_le64(le64_to_cpu(old) + slot->arg)) != old);
+    address_space_unmap(as, p, plen, true, 8);
+    slot->value = le64_to_cpu(old);
+    slot->count = 1;
+    slot_end(s, q, slot, SVATD_ST_OK);
+}
+
+/* The bytes from offset @pos that touch no second page at @addr */
+static unsigned int chunk(uint64_t addr, uint64_t pos, uint64_t len)
+{
+    return MIN(len - pos, ACCESS_MAX - ((addr + pos) & (ACCESS_MAX - 1)));
+}
+
+static bool slot_compare(SVATestDev *s, Queue *q, Slot *slot, unsigned int n)
+{
+    uint8_t a[ACCESS_MAX], b[ACCESS_MAX];
+
+    if (!slot_rw(s, q, slot, slot->src + slot->pos, a, n, false) ||
+        !slot_rw(s, q, slot, slot->dst + slot->pos, b, n, false)) {
+        return false;
+    }
+    for (unsigned int i = 0; i < n; i++) {
+        if (a[i] != b[i]) {
+            slot->count += i;
+            slot->value = a[i];
+            slot_fail(s, q, slot, SVATD_ST_MISMATCH,
+                      slot->src + slot->pos + i, false);
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool slot_fill(SVATestDev *s, Queue *q, Slot *slot, unsigned int n)
+{
+    uint8_t buf[ACCESS_MAX];
+
+    for (unsigned int i = 0; i < n; i++) {
+        buf[i] = slot->arg >> (((slot->pos + i) % 8) * 8);
+    }
+    return slot_rw(s, q, slot, slot->dst + slot->pos, buf, n, true);
+}
+
+static bool slot_copy(SVATestDev *s, Queue *q, Slot *slot, unsigned int n)
+{
+    uint8_t buf[ACCESS_MAX];
+
+    return slot_rw(s, q, slot, slot->src + slot->pos, buf, n, false) &&
+           slot_rw(s, q, slot, slot->dst + slot->pos, buf, n, true);
+}
+
+/* One round of COPY, FILL or COMPARE */
+static void slot_bulk(SVATestDev *s, Queue *q, Slot *slot, uint32_t op)
+{
+    uint64_t stop = slot->pos + MIN(BURST_BYTES, slot->len - slot->pos);
+    unsigned int n;
+    bool ok;
+
+    while (slot->pos < stop) {
+        switch (op) {
+        case SVATD_OP_FILL:
+            n = chunk(slot->dst, slot->pos, stop);
+            ok = slot_fill(s, q, slot, n);
+            break;
+        case SVATD_OP_COPY:
+        case SVATD_OP_COMPARE:
+            n = MIN(chunk(slot->src, slot->pos, stop),
+                    chunk(slot->dst, slot->pos, stop));
+            ok = op == SVATD_OP_COPY ? slot_copy(s, q, slot, n) :
+                                       slot_compare(s, q, slot, n);
+            break;
+        default:
+            g_assert_not_reached();
+        }
+        if (!ok) {
+            return;
+        }
+        slot->pos += n;
+        slot->count += n;
+    }
+    if (slot->pos == slot->len) {
+        slot_end(s, q, slot, SVATD_ST_OK);
+    }
+}
+
+/* One round of POLL or HAMMER, which never end by themselves */
+static void slot_free_run(SVATestDev *s, Queue *q, Slot *slot, bool is_write)
+{
+    uint64_t base = is_write ? slot->dst : slot->src;
+    uint64_t value;
+    uint8_t buf[8];
+
+    for (int i = 0; i < BURST_ACCESSES; i++) {
+        stq_le_p(buf, slot->arg);
+        if (!slot_rw(s, q, slot, base + slot->pos, buf, 8, is_write)) {
+            return;
+        }
+        value = ldq_le_p(buf);
+        slot->count++;
+        if (!is_write && value != slot->arg && value != slot->arg2) {
+            slot->value = value;
+            slot_fail(s, q, slot, SVATD_ST_MISMATCH, base + slot->pos, false);
+            return;
+        }
+        slot->pos += slot->stride;
+        if (slot->pos >= slot->len) {
+            slot->pos = 0;
+        }
+    }
+}
+
+static void slot_run(SVATestDev *s, Queue *q, Slot *slot)
+{
+    uint32_t op = slot->cmd & SVATD_CMD_OP;
+
+    switch (op) {
+    case SVATD_OP_NOP:
+        slot_end(s, q, slot, SVATD_ST_OK);
+        break;
+    case SVATD_OP_COPY:
+    case SVATD_OP_FILL:
+    case SVATD_OP_COMPARE:
+        slot_bulk(s, q, slot, op);
+        break;
+    case SVATD_OP_ATOMIC_ADD:
+        slot_atomic_add(s, q, slot);
+        break;
+    case SVATD_OP_POLL:
+    case SVATD_OP_HAMMER:
+        slot_free_run(s, q, slot, op == SVATD_OP_HAMMER);
+        break;
+    default:
+        g_assert_not_reached();
+    }
+}
+
+static void sva_testdev_schedule(SVATestDev *s)
+{
+    if (!timer_pending(&s->timer)) {
+        timer_mod(&s->timer,
+                  qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL) + s->latency_ns);
+    }
+}
+
+static void sva_testdev_timer(void *opaque)
+{
+    SVATestDev *s = opaque;
+    bool more = false;
+
+    for (int i = 0; i < s->num_queues; i++) {
+        Queue *q = &s->queue[i];
+
+        for (int n = 0; n < SVATD_NUM_SLOTS; n++) {
+            if (q->running & BIT(n)) {
+                slot_run(s, q, &q->slot[n]);
+            }
+        }
+        more |= q->running;
+    }
+    if (more) {
+        sva_testdev_schedule(s);
+    }
+}
+
+static bool range_ok(uint64_t addr, uint64_t len)
+{
+    return len == 0 || addr + len - 1 >= addr;
+}
+
+/* The status with which a command ends at once, or RUNNING */
+static uint32_t slot_check(const Queue *q, const Slot *slot)
+{
+    uint64_t base = slot->src;
+
+    if (!(q->ctl & SVATD_QCTL_CTL_ENABLE)) {
+        return SVATD_ST_DISABLED;
+    }
+    if (slot->cmd & ~(SVATD_CMD_OP | SVATD_CMD_IRQ)) {
+        return SVATD_ST_BAD_CMD;
+    }
+    switch (slot->cmd & SVATD_CMD_OP) {
+    case SVATD_OP_NOP:
+        return SVATD_ST_RUNNING;
+    case SVATD_OP_COPY:
+    case SVATD_OP_COMPARE:
+        if (!range_ok(slot->src, slot->len) ||
+            !range_ok(slot->dst, slot->len)) {
+            return SVATD_ST_BAD_ARG;
+        }
+        return SVATD_ST_RUNNING;
+    case SVATD_OP_FILL:
+        if (!range_ok(slot->dst, slot->len) || slot->len % 8) {
+            return SVATD_ST_BAD_ARG;
+        }
+        return SVATD_ST_RUNNING;
+    case SVATD_OP_ATOMIC_ADD:
+        return slot->dst % 8 ? SVATD_ST_BAD_ARG : SVATD_ST_RUNNING;
+    case SVATD_OP_HAMMER:
+        base = slot->dst;
+        /* fall through */
+    case SVATD_OP_POLL:
+        if (base % 8 || slot->len % 8 || !slot->len || !slot->stride ||
+            slot->stride % 8 || !range_ok(base, slot->len) ||
+            slot->stride > UINT64_MAX - slot->len) {
+            return SVATD_ST_BAD_ARG;
+        }
+        return SVATD_ST_RUNNING;
+    default:
+        return SVATD_ST_BAD_CMD;
+    }
+}
+
+static void slot_command(SVATestDev *s, Queue *q, Slot *slot, uint32_t cmd)
+{
+    unsigned int n = slot - q->slot;
+    uint32_t status;
+
+    trace_sva_testdev_command(q - s->queue, n, cmd, slot->src, slot->dst,
+                              slot->len);
+    if (q->running & BIT(n)) {
+        if ((cmd & SVATD_CMD_OP) == SVATD_OP_STOP) {
+            slot_end(s, q, slot, SVATD_ST_STOPPED);
+        } else {
+            qemu_log_mask(LOG_GUEST_ERROR,
+                          "sva-testdev: command to a slot that runs\n");
+        }
+        return;
+    }
+    if ((cmd & SVATD_CMD_OP) == SVATD_OP_STOP) {
+        return;     /* it has ended by itself meanwhile */
+    }
+    slot->cmd = cmd;
+    slot->faddr = slot->value = slot->count = slot->pos = 0;
+    status = slot_check(q, slot);
+    if (status == SVATD_ST_RUNNING) {
+        slot->status = status;
+        q->running |= BIT(n);
+        sva_testdev_schedule(s);
+    } else {
+        slot_end(s, q, slot, status);
+    }
+}
+
+static void queue_enable(SVATestDev *s, Queue *q, bool enable)
+{
+    if (enable) {
+        /* What the last owner left is none of the next one's business */
+        memset(q->slot, 0, sizeof(q->slot));
+        q->done = 0;
+        return;
+    }
+    for (int n = 0; n < SVATD_NUM_SLOTS; n++) {
+        if (q->running & BIT(n)) {
+            slot_end(s, q, &q->slot[n], SVATD_ST_STOPPED);
+        }
+    }
+}
+
+static void bad_access(const char *what, hwaddr addr)
+{
+    qemu_log_mask(LOG_GUEST_ERROR, "sva-testdev: bad %s at 0x%" HWADDR_PRIx
+                  "\n", what, addr);
+}
+
+static uint64_t ctrl_read(void *opaque, hwaddr addr, unsigned int size)
+{
+    SVATestDev *s = opaque;
+    unsigned int n = (addr - SVATD_QCTL(0)) / (SVATD_QCTL(1) - SVATD_QCTL(0));
+    Queue *q;
+
+    switch (addr) {
+    case SVATD_ID:
+        return SVATD_ID_VALUE;
+    case SVATD_VERSION:
+        return SVATD_VERSION_VALUE;
+    case SVATD_CAPS:
+        return s->num_queues | s->pasid_bits << SVATD_CAPS_PASID_SHIFT;
+    }
+    if (addr >= SVATD_QCTL(0) && n < s->num_queues) {
+        q = &s->queue[n];
+        switch (addr - SVATD_QCTL(n)) {
+        case SVATD_QCTL_CTL:
+            return q->ctl;
+        case SVATD_QCTL_PASID:
+            return q->pasid;
+        case SVATD_QCTL_STATE:
+            return q->running ? SVATD_QCTL_STATE_BUSY : 0;
+        case SVATD_QCTL_VECTOR:
+            return q->vector;
+        }
+    }
+    bad_access("control read", addr);
+    return 0;
+}
+
+static void ctrl_write(void *opaque, hwaddr addr, uint64_t val,
+                       unsigned int size)
+{
+    SVATestDev *s = opaque;
+    unsigned int n = (addr - SVATD_QCTL(0)) / (SVATD_QCTL(1) - SVATD_QCTL(0));
+    bool was, is;
+    Queue *q;
+
+    if (addr < SVATD_QCTL(0) || n >= s->num_queues) {
+        bad_access("control write", addr);
+        return;
+    }
+    q = &s->queue[n];
+    was = q->ctl & SVATD_QCTL_CTL_ENABLE;
+    switch (addr - SVATD_QCTL(n)) {
+    case SVATD_QCTL_CTL:
+        is = val & SVATD_QCTL_CTL_ENABLE;
+        if (was && ((q->ctl ^ val) & SVATD_QCTL_CTL_PASID)) {
+            bad_access("change of an enabled queue", addr);
+            val = (val & ~SVATD_QCTL_CTL_PASID) |
+                  (q->ctl & SVATD_QCTL_CTL_PASID);
+        }
+        q->ctl = val & (SVATD_QCTL_CTL_ENABLE | SVATD_QCTL_CTL_PASID);
+        trace_sva_testdev_ctl(n, q->ctl, q->pasid);
+        if (was != is) {
+            queue_enable(s, q, is);
+        }
+        break;
+    case SVATD_QCTL_PASID:
+        if (was) {
+            bad_access("change of an enabled queue", addr);
+            break;
+        }
+        q->pasid = val & PASID_MASK;
+        break;
+    case SVATD_QCTL_VECTOR:
+        if (val >= s->num_vectors) {
+            bad_access("vector", addr);
+            break;
+        }
+        q->vector = val;
+        break;
+    default:
+        bad_access("control write", addr);
+    }
+}
+
+static const MemoryRegionOps ctrl_ops = {
+    .read = ctrl_read,
+    .write = ctrl_write,
+    .endianness = DEVICE_LITTLE_ENDIAN,
+    .valid = { .min_access_size = 4, .max_access_size = 4 },
+    .impl = { .min_access_size = 4, .max_access_size = 4 },
+};
+
+/* The queue, and the offset in its page, of an address in the queues' BAR */
+static Queue *queue_at(SVATestDev *s, hwaddr addr, hwaddr *offset)
+{
+    unsigned int n = addr / SVATD_QUEUE_STRIDE;
+
+    *offset = addr % SVATD_QUEUE_STRIDE;
+    return n < s->num_queues && *offset < SVATD_QUEUE_SIZE ? &s->queue[n] :
+                                                              NULL;
+}
+
+/* The slot, and the register in it, of an offset in a queue page */
+static Slot *slot_at(Queue *q, hwaddr offset, hwaddr *reg)
+{
+    const hwaddr size = SVATD_Q_SLOT(1) - SVATD_Q_SLOT(0);
+    unsigned int n;
+
+    if (offset < SVATD_Q_SLOT(0)) {
+        return NULL;
+    }
+    n = (offset - SVATD_Q_SLOT(0)) / size;
+    *reg = (offset - SVATD_Q_SLOT(0)) % size;
+    return n < SVATD_NUM_SLOTS ? &q->slot[n] : NULL;
+}
+
+static uint64_t queues_read(void *opaque, hwaddr addr, unsigned int size)
+{
+    SVATestDev *s = opaque;
+    hwaddr offset, reg;
+    Queue *q = queue_at(s, addr, &offset);
+    Slot *slot = q ? slot_at(q, offset, &reg) : NULL;
+    uint64_t *reg64;
+
+    if (slot) {
+        if (reg == SVATD_SLOT_CMD) {
+            return slot->cmd;
+        }
+        if (reg == SVATD_SLOT_STATUS) {
+            return slot->status;
+        }
+        reg64 = slot_reg64(slot, reg & ~7ULL);
+        if (reg64) {
+            return *reg64 >> (reg & 4) * 8;
+        }
+    } else if (q && offset == SVATD_Q_DONE) {
+        return q->done;
+    } else if (q && offset == SVATD_Q_INFO) {
+        return q->ctl & SVATD_QCTL_CTL_ENABLE ? SVATD_Q_INFO_ENABLED : 0;
+    }
+    bad_access("queue read", addr);
+    return 0;
+}
+
+static void queues_write(void *opaque, hwaddr addr, uint64_t val,
+                         unsigned int size)
+{
+    SVATestDev *s = opaque;
+    hwaddr offset, reg;
+    Queue *q = queue_at(s, addr, &offset);
+    Slot *slot = q ? slot_at(q, offset, &reg) : NULL;
+    uint64_t *reg64;
+
+    if (slot && reg == SVATD_SLOT_CMD) {
+        slot_command(s, q, slot, val);
+        return;
+    }
+    if (slot && reg < SVATD_SLOT_FADDR) {
+        reg64 = slot_reg64(slot, reg & ~7ULL);
+        if (reg64 && !(q->running & BIT(slot - q->slot))) {
+            *reg64 = size == 8 ? val :
+                     deposit64(*reg64, (reg & 4) * 8, 32, val);
+            return;
+        }
+    } else if (q && offset == SVATD_Q_DONE) {
+        q->done &= ~val;
+        return;
+    }
+    bad_access("queue write", addr);
+}
+
+static const MemoryRegionOps queues_ops = {
+    .read = queues_read,
+    .write = queues_write,
+    .endianness = DEVICE_LITTLE_ENDIAN,
+    .valid = { .min_access_size = 4, .max_access_size = 8 },
+    .impl = { .min_access_size = 4, .max_access_size = 8 },
+};
+
+static void sva_testdev_reset(DeviceState *dev)
+{
+    SVATestDev *s = SVA_TESTDEV(dev);
+
+    timer_del(&s->timer);
+    memset(s->queue, 0, s->num_queues * sizeof(*s->queue));
+}
+
+static void sva_testdev_pasid_cap(SVATestDev *s)
+{
+    PCIDevice *pdev = PCI_DEVICE(s);
+    uint16_t pos = PASID_CAP_OFFSET;
+
+    pcie_add_capability(pdev, PCI_EXT_CAP_ID_PASID, 1, pos,
+                        PCI_EXT_CAP_PASID_SIZEOF);
+    pci_set_word(pdev->config + pos + PCI_PASID_CAP, s->pasid_bits << 8);
+    pci_set_word(pdev->wmask + pos + PCI_PASID_CTRL, PCI_PASID_CTRL_ENABLE);
+}
+
+static void sva_testdev_realize(PCIDevice *pdev, Error **errp)
+{
+    SVATestDev *s = SVA_TESTDEV(pdev);
+    int i;
+
+    if (!s->num_queues || s->num_queues > SVATD_MAX_QUEUES) {
+        error_setg(errp, "sva-testdev: queues must be 1 to %d",
+                   SVATD_MAX_QUEUES);
+        return;
+    }
+    if (s->pasid_bits > 20) {
+        error_setg(errp, "sva-testdev: pasid-bits must be 0 to 20");
+        return;
+    }
+    if (!pci_bus_is_express(pci_get_bus(pdev))) {
+        error_setg(errp, "sva-testdev: needs a PCI Express bus");
+        return;
+    }
+
+    s->num_vectors = MIN(s->num_queues, MAX_VECTORS);
+    if (msix_init_exclusive_bar(pdev, s->num_vectors, SVATD_BAR_MSIX, errp)) {
+        return;
+    }
+    for (i = 0; i < s->num_vectors; i++) {
+        msix_vector_use(pdev, i);
+    }
+    /* Its DEVCAP2 has the End-End TLP Prefix bit, which PASID needs */
+    pcie_endpoint_cap_init(pdev, 0);
+    if (s->pasid_bits) {
+        sva_testdev_pasid_cap(s);
+    }
+
+    s->queue = g_new0(Queue, s->num_queues);
+    timer_init_ns(&s->timer, QEMU_CLOCK_VIRTUAL, sva_testdev_timer, s);
+    memory_region_init_io(&s->ctrl_mr, OBJECT(s), &ctrl_ops, s,
+                          "sva-testdev-ctrl", SVATD_CTRL_SIZE);
+    memory_region_init_io(&s->queues_mr, OBJECT(s), &queues_ops, s,
+                          "sva-testdev-queues",
+                          pow2ceil(s->num_queues * SVATD_QUEUE_STRIDE));
+    pci_register_bar(pdev, SVATD_BAR_CTRL, PCI_BASE_ADDRESS_SPACE_MEMORY,
+                     &s->ctrl_mr);
+    pci_register_bar(pdev, SVATD_BAR_QUEUES, PCI_BASE_ADDRESS_SPACE_MEMORY,
+                     &s->queues_mr);
+}
+
+static void sva_testdev_exit(PCIDevice *pdev)
+{
+    SVATestDev *s = SVA_TESTDEV(pdev);
+
+    timer_del(&s->timer);
+    g_free(s->queue);
+    pcie_cap_exit(pdev);
+    msix_uninit_exclusive_bar(pdev);
+}
+
+static const VMStateDescription sva_testdev_vmstate = {
+    .name = TYPE_SVA_TESTDEV,
+    .unmigratable = 1,
+};
+
+static const Property sva_testdev_properties[] = {
+    DEFINE_PROP_UINT16("queues", SVATestDev, num_queues, 64),
+    DEFINE_PROP_UINT8("pasid-bits", SVATestDev, pasid_bits, 16),
+    /* From the doorbell to the first access, and from burst to burst */
+    DEFINE_PROP_UINT32("latency-ns", SVATestDev, latency_ns, 1000),
+};
+
+static void sva_testdev_class_init(ObjectClass *klass, void *data)
+{
+    DeviceClass *dc = DEVICE_CLASS(klass);
+    PCIDeviceClass *k = PCI_DEVICE_CLASS(klass);
+
+    k->realize = sva_testdev_realize;
+    k->exit = sva_testdev_exit;
+    k->vendor_id = SVATD_PCI_VENDOR_ID;
+    k->device_id = SVATD_PCI_DEVICE_ID;
+    k->class_id = PCI_CLASS_OTHERS;
+    dc->desc = "Shared Virtual Addressing test device";
+    dc->vmsd = &sva_testdev_vmstate;
+    set_bit(DEVICE_CATEGORY_MISC, dc->categories);
+    device_class_set_legacy_reset(dc, sva_testdev_reset);
+    device_class_set_props(dc, sva_testdev_properties);
+}
+
+static const TypeInfo sva_testdev_types[] = {
+    {
+        .name = TYPE_SVA_TESTDEV,
+        .parent = TYPE_PCI_DEVICE,
+        .instance_size = sizeof(SVATestDev),
+        .class_init = sva_testdev_class_init,
+        .interfaces = (InterfaceInfo[]) {
+            { INTERFACE_PCIE_DEVICE },
+            { },
+        },
+    },
+};
+
+DEFINE_TYPES(sva_testdev_types)

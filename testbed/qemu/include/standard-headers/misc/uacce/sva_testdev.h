@@ -1,0 +1,1 @@
+../../../../../../include/uapi/misc/uacce/sva_testdev.h

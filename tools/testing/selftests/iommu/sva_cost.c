@@ -1,0 +1,633 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What Shared Virtual Addressing costs the process that uses it: guest
+ * instructions, time, and commands to the SMMU per munmap(), mprotect() and
+ * madvise(), when the process is bound to a device and when it is not. The
+ * device does nothing meanwhile.
+ *
+ *	sva_cost [-d DEVICE] [-m unbound|bound] [-n REPEATS] [-t THREADS]
+ *		 [-b SMMU_BASE] [--json]
+ *
+ * DEVICE is anything whose open() binds the process: /dev/sva_testdev-N, the
+ * character device of any other uacce accelerator, or /dev/uioN of
+ * uio_pci_generic_sva.
+ *
+ * Instructions, user and kernel, are counted by the PMU on one CPU. Commands
+ * are counted by the advance of SMMU_CMDQ_PROD, read through /dev/mem (which
+ * wants CONFIG_STRICT_DEVMEM=n, and an SMMU that nobody else uses meanwhile).
+ * What cannot be counted on a machine is printed as "-", or null.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <glob.h>
+#include <limits.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include <linux/perf_event.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#include "kselftest.h"
+#include "sva_testdev.h"
+
+#define WARM_UP		5
+#define MAX_THREADS	64
+
+/* SMMU register page 0 */
+#define SMMU_CMDQ_BASE	0x90
+#define SMMU_CMDQ_PROD	0x98
+#define CMDQ_LOG2SIZE	0x1f
+
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE	25
+#endif
+
+enum action { MUNMAP, MPROTECT, MADVISE };
+
+static const struct operation {
+	const char *name;
+	enum action action;
+	bool thp;
+} operations[] = {
+	{ "munmap", MUNMAP, false },
+	{ "mprotect", MPROTECT, false },
+	{ "madvise", MADVISE, false },
+	{ "munmap_thp", MUNMAP, true },
+	{ "mprotect_thp", MPROTECT, true },
+	{ "madvise_thp", MADVISE, true },
+};
+
+static const unsigned int sizes[] = { 1, 16, 64, 512, 4096 };
+
+/* Of one operation: what was counted */
+struct sample {
+	double instructions;
+	double ns;
+};
+
+struct cost {
+	double commands;
+	double total_commands;
+	double instructions;
+	double spread;
+	double ns;
+};
+
+static struct {
+	const char *device;
+	unsigned int repeats;
+	unsigned int threads;
+	bool unbound;
+	bool bound;
+	bool json;
+} options = { .repeats = 50, .threads = 1, .unbound = true, .bound = true };
+
+static size_t page_size;
+static size_t thp_size;
+static char *smmu;
+static bool have_pmu;
+/* What is counted when nothing is done */
+static double pmu_overhead;
+static bool first_row = true;
+
+#define complain(fmt, ...) fprintf(stderr, "sva_cost: " fmt "\n", ##__VA_ARGS__)
+
+#define die(status, fmt, ...) do {		\
+	complain(fmt, ##__VA_ARGS__);		\
+	exit(status);				\
+} while (0)
+
+static double now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1e9 + ts.tv_nsec;
+}
+
+/*
+ * SMMU commands
+ */
+
+/* The base of the SMMU that a device, or the first one if NULL, is behind */
+static __u64 find_smmu(const char *device)
+{
+	static const char * const classes[] = { "uacce", "uio" };
+	char path[PATH_MAX], target[PATH_MAX];
+	__u64 base = 0;
+	const char *name;
+	unsigned int i;
+	ssize_t len;
+	glob_t found;
+
+	/* Its name is smmu3.0xADDRESS, whether from device tree or ACPI */
+	for (i = 0; device && i < ARRAY_SIZE(classes); i++) {
+		name = strrchr(device, '/');
+		snprintf(path, sizeof(path), "/sys/class/%s/%s/device/iommu", classes[i],
+			 name ? name + 1 : device);
+		len = readlink(path, target, sizeof(target) - 1);
+		if (len < 0)
+			continue;
+		target[len] = '\0';
+		name = strrchr(target, '/');
+		if (sscanf(name ? name + 1 : target, "smmu3.%llx", &base) == 1)
+			return base;
+	}
+	if (!glob("/sys/class/iommu/smmu3.*", 0, NULL, &found)) {
+		name = strrchr(found.gl_pathv[0], '/') + 1;
+		if (sscanf(name, "smmu3.%llx", &base) != 1)
+			base = 0;
+		if (found.gl_pathc > 1)
+			complain("several SMMUs, commands are counted on %s", name);
+		globfree(&found);
+	}
+	return base;
+}
+
+static void smmu_open(__u64 base)
+{
+	void *p;
+	int fd;
+
+	if (!base) {
+		complain("commands are not counted: no SMMUv3 found (-b SMMU_BASE)");
+		return;
+	}
+	fd = open("/dev/mem", O_RDONLY | O_SYNC);
+	if (fd < 0) {
+		complain("commands are not counted: /dev/mem: %m");
+		return;
+	}
+	p = mmap(NULL, page_size, PROT_READ, MAP_SHARED, fd, base);
+	if (p == MAP_FAILED)
+		complain("commands are not counted: the SMMU at %#llx cannot be mapped: %m", base);
+	else
+		smmu = p;
+	close(fd);
+}
+
+static __u32 smmu_read(unsigned int offset)
+{
+	return __atomic_load_n((__u32 *)(smmu + offset), __ATOMIC_RELAXED);
+}
+
+static __u32 cmdq_prod(void)
+{
+	return smmu ? smmu_read(SMMU_CMDQ_PROD) : 0;
+}
+
+/* The index has one bit more than it needs: it tells a full turn */
+static __u32 cmdq_advance(__u32 from, __u32 to)
+{
+	__u32 log2size = smmu_read(SMMU_CMDQ_BASE) & CMDQ_LOG2SIZE;
+
+	return (to - from) & ((2U << log2size) - 1);
+}
+
+/*
+ * Instructions
+ */
+static int pmu_open(void)
+{
+	struct perf_event_attr attr = {
+		.size = sizeof(attr),
+		.type = PERF_TYPE_HARDWARE,
+		.config = PERF_COUNT_HW_INSTRUCTIONS,
+		.disabled = 1,
+		.pinned = 1,
+		.exclude_hv = 1,
+	};
+
+	return syscall(__NR_perf_event_open, &attr, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
+}
+
+static void pmu_start(int fd)
+{
+	if (fd < 0)
+		return;
+	ioctl(fd, PERF_EVENT_IOC_RESET, 0);
+	ioctl(fd, PERF_EVENT_IOC_ENABLE, 0);
+}
+
+static double pmu_stop(int fd)
+{
+	__u64 count;
+
+	if (fd < 0)
+		return 0;
+	ioctl(fd, PERF_EVENT_IOC_DISABLE, 0);
+	/* A pinned event in error state reads as end of file */
+	if (read(fd, &count, sizeof(count)) != sizeof(count))
+		die(KSFT_SKIP, "the PMU cannot count instructions all the time");
+	return count;
+}
+
+/*
+ * Operations
+ */
+
+/* Reserve address space for one operation, so that no neighbour merges */
+static char *reserve(size_t size)
+{
+	size_t align = thp_size > page_size ? thp_size : page_size;
+	char *p;
+
+	p = mmap(NULL, size + 2 * align, PROT_NONE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (p == MAP_FAILED)
+		die(1, "no address space: %m");
+	return (char *)(((unsigned long)p + 2 * align - 1) & -align);
+}
+
+static void prepare(const struct operation *op, char *addr, size_t size)
+{
+	size_t i;
+
+	if (mmap(addr, size, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != addr)
+		die(1, "mmap of %zu bytes: %m", size);
+	madvise(addr, size, op->thp ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+	for (i = 0; i < size; i += page_size)
+		__atomic_store_n(addr + i, 1, __ATOMIC_RELAXED);
+	if (op->thp && madvise(addr, size, MADV_COLLAPSE))
+		die(1, "no transparent huge pages: %m");
+}
+
+/* The system call alone, as little as possible around it */
+static int perform(const struct operation *op, char *addr, size_t size)
+{
+	switch (op->action) {
+	case MUNMAP:
+		return munmap(addr, size);
+	case MPROTECT:
+		return mprotect(addr, size, PROT_READ);
+	default:
+		return madvise(addr, size, MADV_DONTNEED);
+	}
+}
+
+/* Without an operation: what measuring itself counts */
+static struct sample measure(int pmu, const struct operation *op, char *addr, size_t size)
+{
+	struct sample s;
+	double start;
+	int ret = 0;
+
+	pmu_start(pmu);
+	start = now_ns();
+	if (op)
+		ret = perform(op, addr, size);
+	s.ns = now_ns() - start;
+	s.instructions = pmu_stop(pmu) - pmu_overhead;
+	if (ret)
+		die(1, "%s: %m", op->name);
+	return s;
+}
+
+static void pmu_calibrate(void)
+{
+	int i, fd = pmu_open();
+	double least = 0;
+
+	if (fd < 0) {
+		complain("instructions are not counted: no PMU: %m");
+		return;
+	}
+	for (i = 0; i < 100; i++) {
+		struct sample s = measure(fd, NULL, NULL, 0);
+
+		if (!i || s.instructions < least)
+			least = s.instructions;
+	}
+	close(fd);
+	if (!least) {
+		complain("instructions are not counted: the PMU finds none");
+		return;
+	}
+	have_pmu = true;
+	pmu_overhead = least;
+}
+
+/* What remains after the operation goes, and the address space is as before */
+static void clean_up(char *addr, size_t size)
+{
+	if (mmap(addr, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE,
+		 -1, 0) != addr)
+		die(1, "mmap: %m");
+}
+
+static void account(struct cost *cost, double *least, double *most, const struct sample *s)
+{
+	cost->instructions += s->instructions;
+	cost->ns += s->ns;
+	if (s->instructions < *least)
+		*least = s->instructions;
+	if (s->instructions > *most)
+		*most = s->instructions;
+}
+
+/* One thread; commands are counted around each operation */
+static struct cost cost_alone(const struct operation *op, size_t size)
+{
+	double least = 1e300, most = 0;
+	unsigned int i, n = options.repeats;
+	int pmu = have_pmu ? pmu_open() : -1;
+	char *addr = reserve(size);
+	struct cost cost = {};
+
+	for (i = 0; i < WARM_UP + n; i++) {
+		__u32 prod;
+		struct sample s;
+
+		prepare(op, addr, size);
+		prod = cmdq_prod();
+		s = measure(pmu, op, addr, size);
+		if (i >= WARM_UP) {
+			if (smmu)
+				cost.total_commands += cmdq_advance(prod, cmdq_prod());
+			account(&cost, &least, &most, &s);
+		}
+		clean_up(addr, size);
+	}
+	cost.commands = cost.total_commands / n;
+	cost.instructions /= n;
+	cost.ns /= n;
+	cost.spread = most - least;
+	munmap(addr, size);
+	if (pmu >= 0)
+		close(pmu);
+	return cost;
+}
+
+struct worker {
+	pthread_t thread;
+	const struct operation *op;
+	size_t size;
+	pthread_barrier_t *barrier;
+	struct cost sum;
+	double least, most;
+};
+
+static void *work(void *arg)
+{
+	struct worker *w = arg;
+	int pmu = have_pmu ? pmu_open() : -1;
+	char *addr = reserve(w->size);
+	unsigned int i;
+
+	for (i = 0; i < WARM_UP + options.repeats; i++) {
+		struct sample s;
+
+		prepare(w->op, addr, w->size);
+		pthread_barrier_wait(w->barrier);
+		/* The main thread looks at CMDQ_PROD */
+		pthread_barrier_wait(w->barrier);
+		s = measure(pmu, w->op, addr, w->size);
+		if (i >= WARM_UP)
+			account(&w->sum, &w->least, &w->most, &s);
+		pthread_barrier_wait(w->barrier);
+		/* ... and looks again */
+		pthread_barrier_wait(w->barrier);
+		clean_up(addr, w->size);
+	}
+	if (pmu >= 0)
+		close(pmu);
+	return NULL;
+}
+
+/* All threads at once; commands are counted over all of them */
+static struct cost cost_threads(const struct operation *op, size_t size)
+{
+	unsigned int i, n = options.repeats * options.threads;
+	double least = 1e300, most = 0;
+	struct worker w[MAX_THREADS];
+	pthread_barrier_t barrier;
+	struct cost cost = {};
+
+	pthread_barrier_init(&barrier, NULL, options.threads + 1);
+	for (i = 0; i < options.threads; i++) {
+		w[i] = (struct worker) {
+			.op = op,
+			.size = size,
+			.barrier = &barrier,
+			.least = 1e300,
+		};
+		if (pthread_create(&w[i].thread, NULL, work, &w[i]))
+			die(1, "cannot create %u threads", options.threads);
+	}
+	for (i = 0; i < WARM_UP + options.repeats; i++) {
+		__u32 prod;
+
+		pthread_barrier_wait(&barrier);
+		prod = cmdq_prod();
+		pthread_barrier_wait(&barrier);
+		pthread_barrier_wait(&barrier);
+		if (smmu && i >= WARM_UP)
+			cost.total_commands += cmdq_advance(prod, cmdq_prod());
+		pthread_barrier_wait(&barrier);
+	}
+	for (i = 0; i < options.threads; i++) {
+		pthread_join(w[i].thread, NULL);
+		cost.instructions += w[i].sum.instructions / n;
+		cost.ns += w[i].sum.ns / n;
+		if (w[i].least < least)
+			least = w[i].least;
+		if (w[i].most > most)
+			most = w[i].most;
+	}
+	pthread_barrier_destroy(&barrier);
+	cost.commands = cost.total_commands / n;
+	cost.spread = most - least;
+	return cost;
+}
+
+/*
+ * Output
+ */
+static const char *number(char *buf, size_t size, bool have, double value, int digits)
+{
+	if (have)
+		snprintf(buf, size, "%.*f", digits, value);
+	else
+		snprintf(buf, size, "%s", options.json ? "null" : "-");
+	return buf;
+}
+
+static void print_row(const struct operation *op, unsigned int pages, bool bound,
+		      const struct cost *c)
+{
+	char commands[32], total[32], instructions[32], spread[32], ns[32];
+
+	number(commands, sizeof(commands), smmu, c->commands, 2);
+	number(total, sizeof(total), smmu, c->total_commands, 0);
+	number(instructions, sizeof(instructions), have_pmu, c->instructions, 1);
+	number(spread, sizeof(spread), have_pmu, c->spread, 0);
+	number(ns, sizeof(ns), true, c->ns, 0);
+
+	if (options.json) {
+		printf("%s\n  {\"op\": \"%s\", \"pages\": %u, \"bound\": %s, \"threads\": %u, ",
+		       first_row ? "[" : ",", op->name, pages, bound ? "true" : "false",
+		       options.threads);
+		printf("\"commands\": %s, \"total_commands\": %s, ", commands, total);
+		printf("\"instructions\": %s, \"spread\": %s, \"ns\": %s}", instructions,
+		       spread, ns);
+	} else {
+		printf("%-14s %6u %8s %10s %12s %14s %10s %10s\n", op->name, pages,
+		       bound ? "yes" : "no", commands, total, instructions, spread, ns);
+	}
+	first_row = false;
+	fflush(stdout);
+}
+
+static void print_head(void)
+{
+	if (options.json)
+		return;
+	printf("# page size %zu, %u repeats, %u threads; mean per operation; spread: max - min\n",
+	       page_size, options.repeats, options.threads);
+	printf("%-14s %6s %8s %10s %12s %14s %10s %10s\n", "# operation", "pages", "bound",
+	       "commands", "all commands", "instructions", "spread", "ns");
+}
+
+static void run_all(bool bound)
+{
+	unsigned int i, j;
+
+	for (i = 0; i < ARRAY_SIZE(operations); i++) {
+		const struct operation *op = &operations[i];
+
+		for (j = 0; j < ARRAY_SIZE(sizes); j++) {
+			size_t size = sizes[j] * page_size;
+			struct cost cost;
+
+			if (op->thp && (!thp_size || size % thp_size))
+				continue;
+			/* Many threads: their memory must exist at once */
+			if (options.threads > 1 && sizes[j] > 512)
+				continue;
+			cost = options.threads > 1 ? cost_threads(op, size) :
+						     cost_alone(op, size);
+			print_row(op, sizes[j], bound, &cost);
+		}
+	}
+}
+
+static void __noreturn help(int status)
+{
+	fprintf(status ? stderr : stdout,
+		"usage: sva_cost [-d DEVICE] [-m unbound|bound] [-n REPEATS] [-t THREADS] [-b SMMU_BASE] [--json]\n"
+		"  -d  what to bind to: a uacce device or a /dev/uioN of uio_pci_generic_sva\n"
+		"      (default: the first /dev/sva_testdev-N)\n"
+		"  -m  measure only this; default: both, unbound first\n"
+		"  -n  how often each operation is measured (50)\n"
+		"  -t  threads that do it at once (1)\n"
+		"  -b  physical address of the SMMU's registers, if it is not found\n"
+		"  --json  a list of records instead of a table\n");
+	exit(status);
+}
+
+static void parse(int argc, char **argv, __u64 *base)
+{
+	static const struct option longopts[] = {
+		{ "json", no_argument, NULL, 'j' },
+		{ "help", no_argument, NULL, 'h' },
+		{},
+	};
+	int opt;
+
+	while ((opt = getopt_long(argc, argv, "d:m:n:t:b:jh", longopts, NULL)) != -1) {
+		switch (opt) {
+		case 'd':
+			options.device = optarg;
+			break;
+		case 'm':
+			options.bound = !strcmp(optarg, "bound");
+			options.unbound = !strcmp(optarg, "unbound");
+			if (!options.bound && !options.unbound)
+				help(1);
+			break;
+		case 'n':
+			options.repeats = atoi(optarg);
+			break;
+		case 't':
+			options.threads = atoi(optarg);
+			break;
+		case 'b':
+			*base = strtoull(optarg, NULL, 0);
+			break;
+		case 'j':
+			options.json = true;
+			break;
+		case 'h':
+			help(0);
+		default:
+			help(1);
+		}
+	}
+	if (optind != argc || !options.repeats || !options.threads ||
+	    options.threads > MAX_THREADS)
+		help(1);
+}
+
+static void find_thp(void)
+{
+	FILE *f = fopen("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size", "r");
+
+	if (!f)
+		return;
+	if (fscanf(f, "%zu", &thp_size) != 1)
+		thp_size = 0;
+	fclose(f);
+}
+
+int main(int argc, char **argv)
+{
+	__u64 base = 0;
+	cpu_set_t cpu;
+	int fd = -1;
+
+	page_size = sysconf(_SC_PAGESIZE);
+	parse(argc, argv, &base);
+	if (!options.device)
+		options.device = sva_device();
+	if (options.bound) {
+		if (!options.device)
+			die(KSFT_SKIP, "no device to bind to (-d DEVICE), no /dev/sva_testdev-N");
+		if (access(options.device, R_OK | W_OK))
+			die(KSFT_SKIP, "%s: %m", options.device);
+	}
+	find_thp();
+	smmu_open(base ? base : find_smmu(options.device));
+
+	/* One thread stays on one CPU; many shall run where they can */
+	if (options.threads == 1) {
+		CPU_ZERO(&cpu);
+		CPU_SET(sched_getcpu(), &cpu);
+		sched_setaffinity(0, sizeof(cpu), &cpu);
+	}
+	pmu_calibrate();
+	if (!have_pmu && !smmu)
+		die(KSFT_SKIP, "neither instructions nor commands can be counted here");
+
+	print_head();
+	if (options.unbound)
+		run_all(false);
+	if (options.bound) {
+		fd = open(options.device, O_RDWR);
+		if (fd < 0)
+			die(errno == EBUSY || errno == ENODEV ? KSFT_SKIP : 1,
+			    "%s: %m", options.device);
+		run_all(true);
+		close(fd);
+	}
+	if (options.json)
+		printf("%s\n", first_row ? "[]" : "\n]");
+	return 0;
+}
