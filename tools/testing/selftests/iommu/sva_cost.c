@@ -72,11 +72,13 @@ struct sample {
 	double ns;
 };
 
+/* Of all repeats: means, but where it says otherwise */
 struct cost {
 	double commands;
-	double total_commands;
+	double total_commands;	/* sum */
 	double instructions;
-	double spread;
+	double median;		/* of the instructions */
+	double spread;		/* their maximum - minimum */
 	double ns;
 };
 
@@ -323,26 +325,46 @@ static void clean_up(char *addr, size_t size)
 		die(1, "mmap: %m");
 }
 
-static void account(struct cost *cost, double *least, double *most, const struct sample *s)
+static int compare_samples(const void *a, const void *b)
 {
-	cost->instructions += s->instructions;
-	cost->ns += s->ns;
-	if (s->instructions < *least)
-		*least = s->instructions;
-	if (s->instructions > *most)
-		*most = s->instructions;
+	const struct sample *x = a, *y = b;
+
+	return (x->instructions > y->instructions) - (x->instructions < y->instructions);
+}
+
+static void evaluate(struct cost *cost, struct sample *s, unsigned int n)
+{
+	unsigned int i;
+
+	qsort(s, n, sizeof(*s), compare_samples);
+	for (i = 0; i < n; i++) {
+		cost->instructions += s[i].instructions / n;
+		cost->ns += s[i].ns / n;
+	}
+	cost->median = (s[(n - 1) / 2].instructions + s[n / 2].instructions) / 2;
+	cost->spread = s[n - 1].instructions - s[0].instructions;
+	cost->commands = cost->total_commands / n;
+}
+
+static struct sample *new_samples(unsigned int n)
+{
+	struct sample *s = calloc(n, sizeof(*s));
+
+	if (!s)
+		die(1, "no memory for %u samples", n);
+	return s;
 }
 
 /* One thread; commands are counted around each operation */
 static struct cost cost_alone(const struct operation *op, size_t size)
 {
-	double least = 1e300, most = 0;
-	unsigned int i, n = options.repeats;
+	struct sample *samples = new_samples(options.repeats);
 	int pmu = have_pmu ? pmu_open() : -1;
 	char *addr = reserve(size);
 	struct cost cost = {};
+	unsigned int i;
 
-	for (i = 0; i < WARM_UP + n; i++) {
+	for (i = 0; i < WARM_UP + options.repeats; i++) {
 		__u32 prod;
 		struct sample s;
 
@@ -352,14 +374,12 @@ static struct cost cost_alone(const struct operation *op, size_t size)
 		if (i >= WARM_UP) {
 			if (smmu)
 				cost.total_commands += cmdq_advance(prod, cmdq_prod());
-			account(&cost, &least, &most, &s);
+			samples[i - WARM_UP] = s;
 		}
 		clean_up(addr, size);
 	}
-	cost.commands = cost.total_commands / n;
-	cost.instructions /= n;
-	cost.ns /= n;
-	cost.spread = most - least;
+	evaluate(&cost, samples, options.repeats);
+	free(samples);
 	munmap(addr, size);
 	if (pmu >= 0)
 		close(pmu);
@@ -371,8 +391,7 @@ struct worker {
 	const struct operation *op;
 	size_t size;
 	pthread_barrier_t *barrier;
-	struct cost sum;
-	double least, most;
+	struct sample *samples;
 };
 
 static void *work(void *arg)
@@ -391,7 +410,7 @@ static void *work(void *arg)
 		pthread_barrier_wait(w->barrier);
 		s = measure(pmu, w->op, addr, w->size);
 		if (i >= WARM_UP)
-			account(&w->sum, &w->least, &w->most, &s);
+			w->samples[i - WARM_UP] = s;
 		pthread_barrier_wait(w->barrier);
 		/* ... and looks again */
 		pthread_barrier_wait(w->barrier);
@@ -406,7 +425,7 @@ static void *work(void *arg)
 static struct cost cost_threads(const struct operation *op, size_t size)
 {
 	unsigned int i, n = options.repeats * options.threads;
-	double least = 1e300, most = 0;
+	struct sample *samples = new_samples(n);
 	struct worker w[MAX_THREADS];
 	pthread_barrier_t barrier;
 	struct cost cost = {};
@@ -417,7 +436,7 @@ static struct cost cost_threads(const struct operation *op, size_t size)
 			.op = op,
 			.size = size,
 			.barrier = &barrier,
-			.least = 1e300,
+			.samples = samples + i * options.repeats,
 		};
 		if (pthread_create(&w[i].thread, NULL, work, &w[i]))
 			die(1, "cannot create %u threads", options.threads);
@@ -433,18 +452,11 @@ static struct cost cost_threads(const struct operation *op, size_t size)
 			cost.total_commands += cmdq_advance(prod, cmdq_prod());
 		pthread_barrier_wait(&barrier);
 	}
-	for (i = 0; i < options.threads; i++) {
+	for (i = 0; i < options.threads; i++)
 		pthread_join(w[i].thread, NULL);
-		cost.instructions += w[i].sum.instructions / n;
-		cost.ns += w[i].sum.ns / n;
-		if (w[i].least < least)
-			least = w[i].least;
-		if (w[i].most > most)
-			most = w[i].most;
-	}
 	pthread_barrier_destroy(&barrier);
-	cost.commands = cost.total_commands / n;
-	cost.spread = most - least;
+	evaluate(&cost, samples, n);
+	free(samples);
 	return cost;
 }
 
@@ -463,11 +475,12 @@ static const char *number(char *buf, size_t size, bool have, double value, int d
 static void print_row(const struct operation *op, unsigned int pages, bool bound,
 		      const struct cost *c)
 {
-	char commands[32], total[32], instructions[32], spread[32], ns[32];
+	char commands[32], total[32], instructions[32], median[32], spread[32], ns[32];
 
 	number(commands, sizeof(commands), smmu, c->commands, 2);
 	number(total, sizeof(total), smmu, c->total_commands, 0);
 	number(instructions, sizeof(instructions), have_pmu, c->instructions, 1);
+	number(median, sizeof(median), have_pmu, c->median, 1);
 	number(spread, sizeof(spread), have_pmu, c->spread, 0);
 	number(ns, sizeof(ns), true, c->ns, 0);
 
@@ -476,11 +489,11 @@ static void print_row(const struct operation *op, unsigned int pages, bool bound
 		       first_row ? "[" : ",", op->name, pages, bound ? "true" : "false",
 		       options.threads);
 		printf("\"commands\": %s, \"total_commands\": %s, ", commands, total);
-		printf("\"instructions\": %s, \"spread\": %s, \"ns\": %s}", instructions,
-		       spread, ns);
+		printf("\"instructions\": %s, \"median\": %s, ", instructions, median);
+		printf("\"spread\": %s, \"ns\": %s}", spread, ns);
 	} else {
-		printf("%-14s %6u %8s %10s %12s %14s %10s %10s\n", op->name, pages,
-		       bound ? "yes" : "no", commands, total, instructions, spread, ns);
+		printf("%-14s %6u %6s %9s %9s %13s %11s %9s %9s\n", op->name, pages,
+		       bound ? "yes" : "no", commands, total, instructions, median, spread, ns);
 	}
 	first_row = false;
 	fflush(stdout);
@@ -490,10 +503,10 @@ static void print_head(void)
 {
 	if (options.json)
 		return;
-	printf("# page size %zu, %u repeats, %u threads; mean per operation; spread: max - min\n",
+	printf("# page size %zu, %u repeats, %u threads; per operation, but total: all commands\n",
 	       page_size, options.repeats, options.threads);
-	printf("%-14s %6s %8s %10s %12s %14s %10s %10s\n", "# operation", "pages", "bound",
-	       "commands", "all commands", "instructions", "spread", "ns");
+	printf("%-14s %6s %6s %9s %9s %13s %11s %9s %9s\n", "# operation", "pages", "bound",
+	       "commands", "total", "instructions", "median", "spread", "ns");
 }
 
 static void run_all(bool bound)
@@ -622,8 +635,7 @@ int main(int argc, char **argv)
 	if (options.bound) {
 		fd = open(options.device, O_RDWR);
 		if (fd < 0)
-			die(errno == EBUSY || errno == ENODEV ? KSFT_SKIP : 1,
-			    "%s: %m", options.device);
+			die(sva_skip_reason(-errno) ? KSFT_SKIP : 1, "%s: %m", options.device);
 		run_all(true);
 		close(fd);
 	}

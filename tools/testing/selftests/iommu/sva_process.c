@@ -364,7 +364,7 @@ TEST_F_TIMEOUT(process, queues_run_out, 300)
  * The ways for a process to end
  */
 #define VICTIMS		8
-#define DEATH_ROUNDS	6
+#define DEATH_ROUNDS	4
 
 FIXTURE(death)
 {

@@ -101,6 +101,9 @@ const char *sva_skip_reason(int err)
 	case -EACCES:
 	case -EPERM:
 		return "no permission to open the sva-testdev";
+	case -EOPNOTSUPP:
+	case -ENODEV:
+		return "this machine's kernel or SMMU does not support SVA";
 	case -EBUSY:
 		return "no free queue on the sva-testdev";
 	default:

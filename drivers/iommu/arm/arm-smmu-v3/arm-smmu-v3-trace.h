@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#undef TRACE_SYSTEM
+#define TRACE_SYSTEM arm_smmu_v3
+
+#if !defined(_ARM_SMMU_V3_TRACE_H) || defined(TRACE_HEADER_MULTI_READ)
+#define _ARM_SMMU_V3_TRACE_H
+
+#include <linux/device.h>
+#include <linux/tracepoint.h>
+
+struct arm_smmu_device;
+
+DECLARE_EVENT_CLASS(arm_smmu_asid,
+	TP_PROTO(struct arm_smmu_device *smmu, u32 asid),
+	TP_ARGS(smmu, asid),
+	TP_STRUCT__entry(
+		__string(smmu, dev_name(smmu->dev))
+		__field(u32, asid)
+	),
+	TP_fast_assign(
+		__assign_str(smmu);
+		__entry->asid = asid;
+	),
+	TP_printk("%s asid=%u", __get_str(smmu), __entry->asid)
+);
+
+/* An SVA domain took the CPUs' ASID */
+DEFINE_EVENT(arm_smmu_asid, arm_smmu_asid_share,
+	TP_PROTO(struct arm_smmu_device *smmu, u32 asid),
+	TP_ARGS(smmu, asid)
+);
+
+/* ... and gave it back */
+DEFINE_EVENT(arm_smmu_asid, arm_smmu_asid_free,
+	TP_PROTO(struct arm_smmu_device *smmu, u32 asid),
+	TP_ARGS(smmu, asid)
+);
+
+/* An SVA domain could not have the CPUs' ASID; wanted is 0 if none can be pinned */
+TRACE_EVENT(arm_smmu_asid_fallback,
+	TP_PROTO(struct arm_smmu_device *smmu, u32 wanted, u32 asid),
+	TP_ARGS(smmu, wanted, asid),
+	TP_STRUCT__entry(
+		__string(smmu, dev_name(smmu->dev))
+		__field(u32, wanted)
+		__field(u32, asid)
+	),
+	TP_fast_assign(
+		__assign_str(smmu);
+		__entry->wanted = wanted;
+		__entry->asid = asid;
+	),
+	TP_printk("%s wanted=%u asid=%u", __get_str(smmu), __entry->wanted,
+		  __entry->asid)
+);
+
+#endif /* _ARM_SMMU_V3_TRACE_H */
+
+#undef TRACE_INCLUDE_PATH
+#define TRACE_INCLUDE_PATH .
+#undef TRACE_INCLUDE_FILE
+#define TRACE_INCLUDE_FILE arm-smmu-v3-trace
+#include <trace/define_trace.h>

@@ -1,0 +1,178 @@
+/*
+ * SMMUv3 Broadcast TLB Maintenance (SMMU_IDR0.BTM)
+ *
+ * What broadcast TLBIs of the CPUs do to the IOTLB: IHI 0070, 3.17 and CD.ASET
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qapi/visitor.h"
+#include "system/qtest.h"
+#include "system/tcg.h"
+#include "cpu.h"
+#include "trace.h"
+#include "hw/arm/smmuv3.h"
+#include "smmuv3-internal.h"
+
+/*
+ * Must this entry go? The model drops what it has to drop and nothing more, so
+ * that it does not forgive a driver that relies on a broadcast it never got.
+ */
+static gboolean smmuv3_btm_match(gpointer k, gpointer v, gpointer opaque)
+{
+    const SMMUIOTLBKey *key = k;
+    const SMMUTLBEntry *entry = v;
+    const ARMTLBBroadcast *tlbi = opaque;
+    uint64_t first, last, tlbi_last;
+    bool stage1 = key->asid >= 0;
+
+    if (!(tlbi->stages & (stage1 ? ARM_TLB_STAGE_1 : ARM_TLB_STAGE_2))) {
+        return false;
+    }
+    /* Without stage 2, all that an SMMU translates has VMID 0 */
+    if (tlbi->by_vmid && tlbi->vmid != MAX(key->vmid, 0)) {
+        return false;
+    }
+    if (tlbi->by_asid) {
+        if (entry->aset) {
+            return false; /* the ASID is not one of the CPUs' */
+        }
+        if (entry->global ? !tlbi->by_addr : tlbi->asid != key->asid) {
+            return false;
+        }
+    }
+    if (!tlbi->by_addr) {
+        return true;
+    }
+
+    /* If stage 2 gave the entry its size, stage 1's is not known any more */
+    if (!entry->s2_sized &&
+        ((tlbi->tg && tlbi->tg != key->tg) ||
+         (tlbi->ttl && tlbi->ttl != key->level))) {
+        return false;
+    }
+    first = entry->entry.iova;
+    if (stage1) {
+        first = sextract64(first, 0, 56); /* a TLBI does not see TBI's byte */
+    }
+    last = first + entry->entry.addr_mask;
+    tlbi_last = tlbi->base + tlbi->size - 1;
+    if (tlbi_last < tlbi->base) {
+        tlbi_last = UINT64_MAX;
+    }
+    return first <= tlbi_last && tlbi->base <= last;
+}
+
+/* Why a broadcast does not reach the IOTLB, or NULL if it does */
+static const char *smmuv3_btm_ignore(SMMUv3State *s,
+                                     const ARMTLBBroadcast *tlbi)
+{
+    if (!smmu_enabled(s)) {
+        return "SMMUEN=0";
+    }
+    if (FIELD_EX32(s->cr[2], CR2, PTM)) {
+        return "PTM=1";
+    }
+    if (s->btm_deaf) {
+        return "deaf";
+    }
+    if (tlbi->space != ARMSS_NonSecure) {
+        return "not Non-secure";
+    }
+    if (!(tlbi->regimes & ARM_TLB_REGIME_EL10)) {
+        return "no stream of that regime";
+    }
+    return NULL;
+}
+
+static void smmuv3_btm_notify(ARMTLBBroadcastListener *listener, CPUState *cs,
+                              const ARMTLBBroadcast *tlbi)
+{
+    SMMUv3State *s = container_of(listener, SMMUv3State, btm_listener);
+    SMMUState *bs = ARM_SMMU(s);
+    const char *ignore = smmuv3_btm_ignore(s, tlbi);
+    unsigned int dropped;
+
+    smmuv3_count_broadcast(s, tlbi);
+    if (ignore) {
+        s->counters[SMMUV3_COUNTER_BROADCAST_IGNORED]++;
+        trace_smmuv3_btm_ignore(ignore);
+        return;
+    }
+
+    /* Translations are made under the mutex, not always under the BQL */
+    WITH_QEMU_LOCK_GUARD(&s->mutex) {
+        dropped = g_hash_table_foreach_remove(bs->iotlb, smmuv3_btm_match,
+                                              (gpointer)tlbi);
+        smmu_inv_notifiers_all(bs);
+    }
+    s->counters[SMMUV3_COUNTER_DROP_BROADCAST] += dropped;
+    trace_smmuv3_btm_drop(dropped, tlbi->stages,
+                          tlbi->by_vmid ? tlbi->vmid : -1,
+                          tlbi->by_asid ? tlbi->asid : -1,
+                          tlbi->base, tlbi->size, tlbi->leaf);
+}
+
+/*
+ * For qtest, which has no CPU that could execute a TLBI: a property that takes
+ * a struct ARMTLBBroadcast. What is optional there (by_...) may be left out.
+ */
+static void smmuv3_btm_inject(Object *obj, Visitor *v, const char *name,
+                              void *opaque, Error **errp)
+{
+    SMMUv3State *s = ARM_SMMUV3(obj);
+    ARMTLBBroadcast tlbi = { .space = ARMSS_NonSecure };
+    bool secure, ok;
+
+    if (!visit_start_struct(v, name, NULL, 0, errp)) {
+        return;
+    }
+    visit_optional(v, "vmid", &tlbi.by_vmid);
+    visit_optional(v, "asid", &tlbi.by_asid);
+    visit_optional(v, "base", &tlbi.by_addr);
+    ok = visit_type_bool(v, "secure", &secure, errp) &&
+         visit_type_uint8(v, "regimes", &tlbi.regimes, errp) &&
+         visit_type_uint8(v, "stages", &tlbi.stages, errp) &&
+         (!tlbi.by_vmid || visit_type_uint16(v, "vmid", &tlbi.vmid, errp)) &&
+         (!tlbi.by_asid || visit_type_uint16(v, "asid", &tlbi.asid, errp)) &&
+         (!tlbi.by_addr ||
+          (visit_type_uint64(v, "base", &tlbi.base, errp) &&
+           visit_type_uint64(v, "size", &tlbi.size, errp) &&
+           visit_type_bool(v, "leaf", &tlbi.leaf, errp) &&
+           visit_type_uint8(v, "tg", &tlbi.tg, errp) &&
+           visit_type_uint8(v, "ttl", &tlbi.ttl, errp))) &&
+         visit_check_struct(v, errp);
+    visit_end_struct(v, NULL);
+    if (!ok) {
+        return;
+    }
+    if (secure) {
+        tlbi.space = ARMSS_Secure;
+    }
+    smmuv3_btm_notify(&s->btm_listener, first_cpu, &tlbi);
+}
+
+bool smmuv3_btm_realize(SMMUv3State *s, Error **errp)
+{
+    if (!s->btm) {
+        if (s->btm_deaf) {
+            error_setg(errp, "x-btm-deaf needs btm=on");
+            return false;
+        }
+        return true;
+    }
+    if (!tcg_enabled() && !qtest_enabled()) {
+        error_setg(errp, "btm=on needs TCG: with other accelerators QEMU does "
+                   "not see the guest's TLB maintenance");
+        return false;
+    }
+    s->btm_listener.notify = smmuv3_btm_notify;
+    arm_tlb_broadcast_add_listener(&s->btm_listener);
+    if (qtest_enabled()) {
+        object_property_add(OBJECT(s), "x-btm-inject", "ARMTLBBroadcast",
+                            NULL, smmuv3_btm_inject, NULL, NULL);
+    }
+    return true;
+}
