@@ -7,6 +7,7 @@
  */
 #include <linux/bitmap.h>
 #include <linux/interrupt.h>
+#include <linux/iommu.h>
 #include <linux/iopoll.h>
 #include <linux/mm.h>
 #include <linux/module.h>
@@ -122,27 +123,40 @@ static int sva_testdev_start_queue(struct uacce_queue *q)
 	return 0;
 }
 
+/* Disable a queue and wait until it sends no transaction any more */
+static int sva_testdev_quiesce(struct sva_testdev_queue *queue)
+{
+	struct pci_dev *pdev = queue->td->pdev;
+	void __iomem *ctrl = queue_ctrl(queue);
+	u32 state;
+	int ret;
+
+	writel(SVATD_QCTL_CTL_PASID, ctrl + SVATD_QCTL_CTL);
+	ret = readl_poll_timeout(ctrl + SVATD_QCTL_STATE, state, !state, 10,
+				 SVATD_QUIESCE_US);
+	if (ret) {
+		pci_clear_master(pdev);
+		dev_err(&pdev->dev,
+			"queue %u does not come to rest, DMA turned off\n",
+			queue_id(queue));
+	}
+	return ret;
+}
+
 /* uacce unbinds the PASID after this: no transaction may be left with it */
 static void sva_testdev_stop_queue(struct uacce_queue *q)
 {
 	struct sva_testdev_queue *queue = q->priv;
-	void __iomem *ctrl = queue_ctrl(queue);
 	struct sva_testdev *td = queue->td;
-	u32 state;
 
-	writel(SVATD_QCTL_CTL_PASID, ctrl + SVATD_QCTL_CTL);
-	if (readl_poll_timeout(ctrl + SVATD_QCTL_STATE, state,
-			       !(state & SVATD_QCTL_STATE_BUSY), 10,
-			       SVATD_QUIESCE_US)) {
-		pci_clear_master(td->pdev);
-		dev_err(&td->pdev->dev,
-			"queue %u does not come to rest, DMA turned off\n",
-			queue_id(queue));
-	}
+	sva_testdev_quiesce(queue);
 
 	spin_lock_irq(&td->lock);
 	queue->uq = NULL;
 	spin_unlock_irq(&td->lock);
+
+	/* That ended what the queue ran, be it with an interrupt or without */
+	wake_up_interruptible(&q->wait);
 }
 
 static int sva_testdev_is_q_updated(struct uacce_queue *q)
@@ -271,8 +285,9 @@ static int sva_testdev_probe(struct pci_dev *pdev,
 	unsigned int i;
 	int ret;
 
-	/* The IOMMU driver turned it on, if both sides have it */
-	if (!pdev->pasid_enabled)
+	/* What both the function and its IOMMU have */
+	if (!device_iommu_mapped(dev) ||
+	    dev->iommu->max_pasids <= IOMMU_FIRST_GLOBAL_PASID)
 		return dev_err_probe(dev, -ENODEV,
 				     "no PASID: both the device and its IOMMU need it\n");
 
@@ -293,6 +308,12 @@ static int sva_testdev_probe(struct pci_dev *pdev,
 	ret = sva_testdev_map(td);
 	if (ret)
 		return ret;
+	/* Whoever had the function before may have left queues enabled */
+	for (i = 0; i < td->num_queues; i++) {
+		ret = sva_testdev_quiesce(&td->queues[i]);
+		if (ret)
+			return ret;
+	}
 	ret = sva_testdev_init_irqs(td);
 	if (ret)
 		return ret;

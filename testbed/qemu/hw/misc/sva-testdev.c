@@ -117,7 +117,9 @@ static void slot_fail(SVATestDev *s, Queue *q, Slot *slot, uint32_t status,
 
 /*
  * Translate one access: one transaction as far as the IOMMU is concerned. On
- * failure the slot has ended.
+ * failure the slot has ended. The IOMMU's region is asked directly, because
+ * address_space_*() does not tell an access that the IOMMU ended from one to an
+ * output address where there is nothing.
  */
 static bool slot_translate(SVATestDev *s, Queue *q, Slot *slot, uint64_t addr,
                            bool is_write, AddressSpace **as, hwaddr *out)
@@ -128,17 +130,35 @@ static bool slot_translate(SVATestDev *s, Queue *q, Slot *slot, uint64_t addr,
         .pasid_valid = !!(q->ctl & SVATD_QCTL_CTL_PASID),
         .pasid = q->pasid,
     };
+    IOMMUAccessFlags flag = is_write ? IOMMU_WO : IOMMU_RO;
+    IOMMUMemoryRegionClass *imrc;
+    IOMMUMemoryRegion *iommu_mr;
+    MemoryRegionSection section;
     IOMMUTLBEntry entry;
+    int index = 0;
 
-    RCU_READ_LOCK_GUARD();
-    entry = address_space_get_iotlb_entry(pci_get_address_space(pdev), addr,
-                                          is_write, attrs);
-    if (!(entry.perm & IOMMU_ACCESS_FLAG(!is_write, is_write))) {
+    *as = pci_get_address_space(pdev);
+    *out = addr;
+    section = memory_region_find((*as)->root, addr, 1);
+    iommu_mr = section.mr ? memory_region_get_iommu(section.mr) : NULL;
+    if (iommu_mr) {
+        imrc = memory_region_get_iommu_class_nocheck(iommu_mr);
+        if (imrc->attrs_to_index) {
+            index = imrc->attrs_to_index(iommu_mr, attrs);
+        }
+        entry = imrc->translate(iommu_mr, section.offset_within_region, flag,
+                                index);
+        *as = entry.target_as;
+        *out = (entry.translated_addr & ~entry.addr_mask) |
+               (addr & entry.addr_mask);
+    }
+    if (section.mr) {
+        memory_region_unref(section.mr);
+    }
+    if (iommu_mr && !(entry.perm & flag)) {
         slot_fail(s, q, slot, SVATD_ST_FAULT, addr, is_write);
         return false;
     }
-    *as = entry.target_as;
-    *out = entry.translated_addr | (addr & entry.addr_mask);
     return true;
 }
 

@@ -434,6 +434,19 @@ static void test_stage1(const void *data)
     teardown(f);
 }
 
+/* Without stage 2, there is but one VMID: 0 */
+static void test_stage1_only(void)
+{
+    const TLBI vmall = { EL10, S1, 0, ANY }, vmall_other = { EL10, S1, 1, ANY };
+    Fixture *f = setup("-machine virt-9.1 -global arm-smmuv3.btm=on", 0);
+    Translation t[ARRAY_SIZE(stage1)];
+
+    setup_stage1(f, t);
+    g_assert_cmphex(dropped_by(f, t, ARRAY_SIZE(t), &vmall, NULL), ==, T_ALL);
+    g_assert_cmphex(dropped_by(f, t, ARRAY_SIZE(t), &vmall_other, NULL), ==, 0);
+    teardown(f);
+}
+
 /* The command queue knows no ASET */
 static void step_cmd_private(Fixture *f)
 {
@@ -512,8 +525,7 @@ static const Case stage2_cases[] = {
 static void test_stage2(const void *data)
 {
     const Case *c = data;
-    Fixture *f = setup("-global arm-smmuv3.btm=on "
-                       "-global arm-smmuv3.stage=nested", 0);
+    Fixture *f = setup("-global arm-smmuv3.btm=on", 0);
     Translation t[] = {
         { 0, 0, A, 3, QSMMU_PTE_ATTRS },
         { 1, 0, A, 3, S2_PTE_ATTRS },
@@ -551,8 +563,7 @@ static void test_stage2(const void *data)
  */
 static void test_nested(void)
 {
-    Fixture *f = setup("-global arm-smmuv3.btm=on "
-                       "-global arm-smmuv3.stage=nested", 0);
+    Fixture *f = setup("-global arm-smmuv3.btm=on", 0);
     Translation t = { 0, 0, A, 3, QSMMU_PTE_ATTRS };
     uint64_t pgd = qsmmu_pgd_alloc(&f->smmu);
     uint64_t s2_pgd = qsmmu_pgd_alloc(&f->smmu);
@@ -743,6 +754,7 @@ int main(int argc, char **argv)
 
         qtest_add_data_func(path, &stage2_cases[i], test_stage2);
     }
+    qtest_add_func("/smmuv3-btm/stage1-only", test_stage1_only);
     qtest_add_func("/smmuv3-btm/nested", test_nested);
     qtest_add_func("/smmuv3-btm/command", test_command);
     qtest_add_data_func("/smmuv3-btm/aset-lookup/private-first",
