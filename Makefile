@@ -4,7 +4,7 @@
 BUILD	?= build
 ONLY	?=
 KERNEL	?= series
-PREFIX	?= RFC PATCH
+PREFIX	?= RFC
 export BUILD := $(abspath $(BUILD))
 
 T	:= testbed

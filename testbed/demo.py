@@ -19,7 +19,7 @@ import vm
 
 
 class Row(TypedDict):
-    """A line of demo.json: means over the repeats of one operation."""
+    """A line of demo.json: mean commands and median instructions of the repeats of one operation."""
     kernel: str
     op: str
     pages: int
@@ -50,7 +50,7 @@ def costs(column: str) -> list[Row]:
     except (StopIteration, ValueError) as e:
         sys.exit(f"demo.py: error: sva_cost on {column} printed no JSON ({e}):\n" + "\n".join(text[-5:]))
     return [Row(kernel=column, op=r["op"], pages=r["pages"], bound=r["bound"], commands=r["commands"],
-                instructions=r["instructions"]) for r in rows]
+                instructions=r["median"]) for r in rows]
 
 
 def table(rows: list[Row], columns: list[str]) -> None:

@@ -69,7 +69,8 @@ static u32 asid_test_enable_btm(struct kunit *test)
 	arm64_mm_context_put(t->mm);
 	t->smmu.features |= ARM_SMMU_FEAT_BTM;
 	t->other.features |= ARM_SMMU_FEAT_BTM;
-	t->smmu.asid_bits = t->other.asid_bits = 16;
+	t->smmu.asid_bits = 16;
+	t->other.asid_bits = 16;
 	return asid;
 }
 
@@ -216,6 +217,7 @@ static struct kunit_suite asid_test_suite = {
 	.exit = asid_test_exit,
 	.test_cases = asid_test_cases,
 };
+
 kunit_test_suite(asid_test_suite);
 
 MODULE_IMPORT_NS("EXPORTED_FOR_KUNIT_TESTING");

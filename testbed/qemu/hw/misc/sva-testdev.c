@@ -103,7 +103,8 @@ static void slot_end(SVATestDev *s, Queue *q, Slot *slot, uint32_t status)
     trace_sva_testdev_end(q - s->queue, n, status, slot->faddr, slot->value,
                           slot->count);
     /* DONE first: who is woken by the message must find it set */
-    if ((slot->cmd & SVATD_CMD_IRQ) && msix_enabled(PCI_DEVICE(s))) {
+    if ((slot->cmd & SVATD_CMD_IRQ) && (q->ctl & SVATD_QCTL_CTL_ENABLE) &&
+        msix_enabled(PCI_DEVICE(s))) {
         msix_notify(PCI_DEVICE(s), q->vector);
     }
 }
@@ -162,6 +163,21 @@ static bool slot_translate(SVATestDev *s, Queue *q, Slot *slot, uint64_t addr,
     return true;
 }
 
+/*
+ * Is there RAM at the output address? The device accesses nothing else: its own
+ * registers, which a process has mapped, must not be reached while it works.
+ */
+static bool slot_ram(AddressSpace *as, hwaddr out, hwaddr len, bool is_write)
+{
+    MemTxAttrs attrs = MEMTXATTRS_UNSPECIFIED;
+    hwaddr xlat, plen = len;
+    MemoryRegion *mr;
+
+    RCU_READ_LOCK_GUARD();
+    mr = address_space_translate(as, out, &xlat, &plen, is_write, attrs);
+    return plen == len && memory_access_is_direct(mr, is_write, attrs);
+}
+
 /* Access @len bytes that lie in one page. On failure the slot has ended */
 static bool slot_rw(SVATestDev *s, Queue *q, Slot *slot, uint64_t addr,
                     void *buf, unsigned int len, bool is_write)
@@ -171,6 +187,10 @@ static bool slot_rw(SVATestDev *s, Queue *q, Slot *slot, uint64_t addr,
     hwaddr out;
 
     if (!slot_translate(s, q, slot, addr, is_write, &as, &out)) {
+        return false;
+    }
+    if (!slot_ram(as, out, len, is_write)) {
+        slot_fail(s, q, slot, SVATD_ST_BUS, addr, is_write);
         return false;
     }
     if (len == 8) {
@@ -196,18 +216,14 @@ static bool slot_rw(SVATestDev *s, Queue *q, Slot *slot, uint64_t addr,
 /* Atomic against the vCPUs too, so it needs the memory itself */
 static void slot_atomic_add(SVATestDev *s, Queue *q, Slot *slot)
 {
-    hwaddr out, xlat, plen = 8;
-    MemoryRegion *mr;
+    hwaddr out, plen = 8;
     AddressSpace *as;
     uint64_t old, *p;
 
     if (!slot_translate(s, q, slot, slot->dst, true, &as, &out)) {
         return;
     }
-    RCU_READ_LOCK_GUARD();
-    mr = address_space_translate(as, out, &xlat, &plen, true,
-                                 MEMTXATTRS_UNSPECIFIED);
-    if (!memory_access_is_direct(mr, true, MEMTXATTRS_UNSPECIFIED)) {
+    if (!slot_ram(as, out, 8, true)) {
         slot_fail(s, q, slot, SVATD_ST_BUS, slot->dst, true);
         return;
     }
