@@ -18,7 +18,7 @@ py	:= PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3
 help:
 	@echo 'make demo      a process shares its memory with a device, and what each unmap costs'
 	@echo 'make test      everything there is; ONLY="WORD ..." selects (make test ONLY=list lists)'
-	@echo 'make shell     a prompt in the guest, the device ready (KERNEL=mainline|series|debug)'
+	@echo 'make shell     a prompt in the guest, the device ready (KERNEL=mainline, series-on, debug ...)'
 	@echo 'make gdb       the same, stopped at the first instruction, for gdb to attach'
 	@echo 'make check     the static checks alone: series, style, scripts'
 	@echo 'make tree      git trees of kernel and QEMU to edit: build/tree/linux, build/tree/qemu'
@@ -52,7 +52,7 @@ endif
 check: trees
 	@$(py) $(T)/run.py --only check
 
-shell gdb: qemu guest kernel-$(KERNEL)
+shell gdb: qemu guest $(addprefix kernel-,$(shell $(py) $(T)/run.py --needs --only $(KERNEL)))
 	@$(py) $(T)/run.py --$@ $(KERNEL)
 
 tree: setup
