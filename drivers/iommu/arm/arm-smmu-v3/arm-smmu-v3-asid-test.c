@@ -3,6 +3,7 @@
  * KUnit tests of the ASIDs of an SMMU
  */
 #include <kunit/device.h>
+#include <kunit/static_stub.h>
 #include <kunit/test.h>
 #include <linux/mmu_context.h>
 #include <linux/sched/mm.h>
@@ -202,12 +203,47 @@ static void asid_test_collision(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, xa_empty(&t->smmu.asid_map));
 }
 
+static unsigned long asid_test_pin_nothing(struct mm_struct *mm)
+{
+	return 0;
+}
+
+/* More processes than pins: no error to the user, and nothing to unpin later */
+static void asid_test_no_pin(struct kunit *test)
+{
+	struct asid_test *t = test->priv;
+	struct arm_smmu_domain *d = &t->domain[MAX_ASID];
+	int i;
+
+	kunit_activate_static_stub(test, arm_smmu_pin_asid,
+				   asid_test_pin_nothing);
+	t->smmu.features |= ARM_SMMU_FEAT_BTM;
+	KUNIT_ASSERT_EQ(test, arm_smmu_share_asid(&t->smmu, d, t->mm), 0);
+	KUNIT_EXPECT_FALSE(test, d->btm_invalidation);
+	KUNIT_EXPECT_NE(test, d->cd.asid, 0);
+	KUNIT_EXPECT_PTR_EQ(test, xa_load(&t->smmu.asid_map, d->cd.asid), d);
+	arm_smmu_free_asid(d, t->mm);
+	KUNIT_EXPECT_TRUE(test, xa_empty(&t->smmu.asid_map));
+
+	/* Nor a private ASID */
+	for (i = 1; i <= MAX_ASID; i++)
+		KUNIT_ASSERT_EQ(test,
+				arm_smmu_alloc_private_asid(&t->smmu,
+							    &t->domain[i]), 0);
+	d = &t->domain[MAX_ASID + 1];
+	KUNIT_EXPECT_EQ(test, arm_smmu_share_asid(&t->smmu, d, t->mm), -EBUSY);
+	KUNIT_EXPECT_FALSE(test, d->btm_invalidation);
+	KUNIT_EXPECT_EQ(test, d->cd.asid, 0);
+	KUNIT_EXPECT_EQ(test, asid_test_pins(t), 0);
+}
+
 static struct kunit_case asid_test_cases[] = {
 	KUNIT_CASE(asid_test_private),
 	KUNIT_CASE(asid_test_two_smmus),
 	KUNIT_CASE(asid_test_no_btm),
 	KUNIT_CASE(asid_test_share),
 	KUNIT_CASE(asid_test_collision),
+	KUNIT_CASE(asid_test_no_pin),
 	{}
 };
 

@@ -19,6 +19,7 @@
 #include <linux/device.h>
 #include <linux/mmu_context.h>
 #include <linux/xarray.h>
+#include <kunit/static_stub.h>
 #include <kunit/visibility.h>
 
 #include "arm-smmu-v3.h"
@@ -73,6 +74,14 @@ int arm_smmu_alloc_private_asid(struct arm_smmu_device *smmu,
 }
 EXPORT_SYMBOL_IF_KUNIT(arm_smmu_alloc_private_asid);
 
+/* The CPUs' ASID of @mm, pinned; 0 if no pin is left. KUnit replaces it */
+VISIBLE_IF_KUNIT unsigned long arm_smmu_pin_asid(struct mm_struct *mm)
+{
+	KUNIT_STATIC_STUB_REDIRECT(arm_smmu_pin_asid, mm);
+	return arm64_mm_context_get(mm);
+}
+EXPORT_SYMBOL_IF_KUNIT(arm_smmu_pin_asid);
+
 /**
  * arm_smmu_share_asid() - Give an SVA domain the CPUs' ASID of its mm
  * @smmu: SMMU of the domain
@@ -102,7 +111,7 @@ int arm_smmu_share_asid(struct arm_smmu_device *smmu,
 	if (!(smmu->features & ARM_SMMU_FEAT_BTM))
 		return arm_smmu_alloc_private_asid(smmu, smmu_domain);
 
-	asid = arm64_mm_context_get(mm);
+	asid = arm_smmu_pin_asid(mm);
 	if (asid) {
 		ret = xa_insert(&smmu->asid_map, asid, smmu_domain, GFP_KERNEL);
 		if (!ret) {
