@@ -30,7 +30,7 @@ class Row(TypedDict):
 
 # Column, and the config of tests.cfg that boots it
 COLUMNS = {"mainline": "count-mainline", "series-off": "count-off", "series-on": "count-on"}
-SCRIPT = "./sva_cost -n 5 --json\n"
+SCRIPT = "./sva_cost -n 9 --json\n"
 
 
 def boot(config: str, script: str, timeout: float, echo: bool = False) -> vm.Result:
