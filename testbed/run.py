@@ -128,10 +128,13 @@ def parse_ktap(lines: list[tuple[float, str]]) -> tuple[list[tuple[str, str, flo
     return cases, "; ".join(errors)
 
 
-def listed(job: Job, key: str, name: str) -> bool:
-    """Does a pattern of the inventory's list name this case?"""
-    patterns = [line.partition(" : ")[0].strip() for line in job.test[key].splitlines() if line.strip()]
-    return any(re.fullmatch(p, name) for p in patterns)
+def listed(job: Job, key: str, name: str) -> str:
+    """Why the inventory lists this case under key; empty if it does not."""
+    for line in job.test[key].splitlines():
+        pattern, _, why = line.partition(" : ")
+        if line.strip() and re.fullmatch(pattern.strip(), name):
+            return why.strip() or key
+    return ""
 
 
 def judge(job: Job, cases: list[tuple[str, str, float, str]]) -> list[Case]:
@@ -141,6 +144,8 @@ def judge(job: Job, cases: list[tuple[str, str, float, str]]) -> list[Case]:
     for name, result, seconds, detail in cases:
         if result == "skipped" and not listed(job, "skips", name):
             result, detail = "failed", f"unexpected skip: {detail}"
+        elif result == "failed" and (why := listed(job, "broken", name)):
+            result, detail = "skipped", f"broken upstream: {why}"
         elif negative and result != "skipped" and not listed(job, "unaffected", name):
             if result == "passed":
                 result, detail = "failed", "a negative control that did not fail"
