@@ -5,6 +5,7 @@
 #include <kunit/device.h>
 #include <kunit/static_stub.h>
 #include <kunit/test.h>
+#include <linux/io-pgtable.h>
 #include <linux/mmu_context.h>
 #include <linux/sched/mm.h>
 
@@ -13,7 +14,34 @@
 #define ASID_BITS	8
 #define MAX_ASID	((1 << ASID_BITS) - 1)
 
+#define NUM_CDS		4
+
+/* A device with a CD table, and what the fake SMMU may have cached of it */
+struct asid_test_master {
+	struct arm_smmu_master master;
+	struct arm_smmu_stream stream;
+	struct arm_smmu_cd cds[NUM_CDS];
+	struct arm_smmu_cd cached[NUM_CDS];
+};
+
+/* An S1 domain in use: an RID with ATS, a PASID of the same device, another's */
+#define NUM_ATTACHED	3
+
+struct asid_test_move {
+	struct arm_smmu_domain *domain;
+	struct asid_test_master master[2];
+	struct arm_smmu_master_domain attached[NUM_ATTACHED];
+	struct io_pgtable pgtable;
+	/* ASIDs that the IOTLB may have entries of */
+	DECLARE_BITMAP(filled, 1 << 16);
+	u32 old_asid;
+	u64 cmds[16];
+	int num_cmds;
+	int failing_alloc;
+};
+
 struct asid_test {
+	struct asid_test_move move;
 	struct arm_smmu_device smmu;
 	struct arm_smmu_device other;
 	struct mm_struct *mm;
@@ -40,9 +68,16 @@ static int asid_test_init(struct kunit *test)
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, dev);
 	asid_test_init_smmu(&t->smmu, dev);
 	asid_test_init_smmu(&t->other, dev);
-	for (i = 0; i < ARRAY_SIZE(t->domain); i++)
-		t->domain[i].smmu = &t->smmu;
 	test->priv = t;
+	for (i = 0; i < ARRAY_SIZE(t->domain); i++) {
+		struct arm_smmu_invs *invs = arm_smmu_invs_alloc(0);
+
+		KUNIT_ASSERT_NOT_NULL(test, invs);
+		t->domain[i].smmu = &t->smmu;
+		t->domain[i].stage = ARM_SMMU_DOMAIN_SVA;
+		INIT_LIST_HEAD(&t->domain[i].devices);
+		RCU_INIT_POINTER(t->domain[i].invs, invs);
+	}
 
 	KUNIT_ASSERT_EQ(test, kunit_attach_mm(), 0);
 	t->mm = current->mm;
@@ -52,9 +87,12 @@ static int asid_test_init(struct kunit *test)
 static void asid_test_exit(struct kunit *test)
 {
 	struct asid_test *t = test->priv;
+	int i;
 
 	if (!t)
 		return;
+	for (i = 0; i < ARRAY_SIZE(t->domain); i++)
+		kfree(rcu_dereference_protected(t->domain[i].invs, true));
 	xa_destroy(&t->smmu.asid_map);
 	xa_destroy(&t->other.asid_map);
 }
@@ -170,14 +208,14 @@ static void asid_test_share(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, asid_test_pins(t), 0);
 }
 
-/* Whoever has the number already keeps it, and the pin is given back */
+/* Another SVA domain that has the number keeps it, and the pin is given back */
 static void asid_test_collision(struct kunit *test)
 {
 	u32 asid = asid_test_enable_btm(test);
 	struct asid_test *t = test->priv;
 	struct arm_smmu_domain *a = &t->domain[1], *b = &t->domain[2];
 
-	/* A private domain */
+	/* One of a process that found no pin */
 	KUNIT_ASSERT_EQ(test, xa_insert(&t->smmu.asid_map, asid, a, GFP_KERNEL),
 			0);
 	a->cd.asid = asid;
@@ -237,6 +275,290 @@ static void asid_test_no_pin(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, asid_test_pins(t), 0);
 }
 
+static u32 asid_test_cd_asid(struct arm_smmu_cd *cd)
+{
+	return FIELD_GET(CTXDESC_CD_0_ASID, le64_to_cpu(cd->data[0]));
+}
+
+static bool asid_test_in_array(struct asid_test *t, u32 asid)
+{
+	struct arm_smmu_invs *invs =
+		rcu_dereference_protected(t->move.domain->invs, true);
+	size_t i;
+
+	for (i = 0; i != invs->num_invs; i++)
+		if (invs->inv[i].type == INV_TYPE_S1_ASID &&
+		    invs->inv[i].id == asid)
+			return invs->inv[i].users == NUM_ATTACHED;
+	return false;
+}
+
+/*
+ * What has to hold whenever an unmap may load the array, and whatever the SMMU
+ * does on its own: it may read CDs and fill its IOTLB at any time.
+ */
+static void asid_test_invariants(struct kunit *test)
+{
+	struct asid_test *t = test->priv;
+	unsigned long asid;
+	int i;
+
+	for (i = 0; i != NUM_ATTACHED; i++) {
+		struct arm_smmu_master_domain *md = &t->move.attached[i];
+		struct asid_test_master *m =
+			container_of(md->master, typeof(*m), master);
+		u32 in_memory = asid_test_cd_asid(&m->cds[md->ssid]);
+		u32 cached = asid_test_cd_asid(&m->cached[md->ssid]);
+
+		__set_bit(in_memory, t->move.filled);
+		__set_bit(cached, t->move.filled);
+		KUNIT_EXPECT_TRUE(test, asid_test_in_array(t, in_memory));
+		KUNIT_EXPECT_TRUE(test, asid_test_in_array(t, cached));
+	}
+	for_each_set_bit(asid, t->move.filled, 1 << 16)
+		KUNIT_EXPECT_TRUE(test, asid_test_in_array(t, asid));
+}
+
+/* The fake SMMU: obeys what it is told, and nothing else */
+static int asid_test_issue_cmdlist(struct arm_smmu_device *smmu,
+				   struct arm_smmu_cmdq *cmdq,
+				   struct arm_smmu_cmd *cmds, int n, bool sync)
+{
+	struct kunit *test = kunit_get_current_test();
+	struct asid_test *t = test->priv;
+	int i;
+
+	asid_test_invariants(test);
+	KUNIT_EXPECT_TRUE(test, sync);
+	for (i = 0; i != n; i++) {
+		u64 cmd = cmds[i].data[0];
+		u32 sid = FIELD_GET(CMDQ_CFGI_0_SID, cmd);
+		u32 ssid = FIELD_GET(CMDQ_CFGI_0_SSID, cmd);
+
+		KUNIT_ASSERT_LT(test, t->move.num_cmds,
+				ARRAY_SIZE(t->move.cmds));
+		t->move.cmds[t->move.num_cmds++] = cmd;
+		switch (FIELD_GET(CMDQ_0_OP, cmd)) {
+		case CMDQ_OP_CFGI_CD:
+			KUNIT_ASSERT_LT(test, sid, ARRAY_SIZE(t->move.master));
+			KUNIT_ASSERT_LT(test, ssid, NUM_CDS);
+			t->move.master[sid].cached[ssid] =
+				t->move.master[sid].cds[ssid];
+			break;
+		case CMDQ_OP_TLBI_NH_ASID:
+			__clear_bit(FIELD_GET(CMDQ_TLBI_0_ASID, cmd),
+				    t->move.filled);
+			break;
+		default:
+			KUNIT_FAIL(test, "unexpected command %llx", cmd);
+		}
+	}
+	asid_test_invariants(test);
+	return 0;
+}
+
+/* Attach an S1 domain with @asid to RID and PASID 2 of SID 0, PASID 1 of SID 1 */
+static struct arm_smmu_domain *asid_test_attach_s1(struct kunit *test, u32 asid)
+{
+	static const struct { u8 sid, ssid; } where[NUM_ATTACHED] = {
+		{ 0, IOMMU_NO_PASID }, { 0, 2 }, { 1, 1 },
+	};
+	struct asid_test *t = test->priv;
+	struct arm_smmu_domain *d = &t->domain[1];
+	struct asid_test_move *move = &t->move;
+	struct arm_smmu_invs *invs;
+	int i;
+
+	move->domain = d;
+	move->old_asid = asid;
+	d->stage = ARM_SMMU_DOMAIN_S1;
+	d->cd.asid = asid;
+	d->pgtbl_ops = &move->pgtable.ops;
+	KUNIT_ASSERT_EQ(test, xa_insert(&t->smmu.asid_map, asid, d, GFP_KERNEL),
+			0);
+
+	for (i = 0; i != ARRAY_SIZE(move->master); i++) {
+		struct asid_test_master *m = &move->master[i];
+
+		m->stream.id = i;
+		m->master.smmu = &t->smmu;
+		m->master.streams = &m->stream;
+		m->master.num_streams = 1;
+		m->master.cd_table.s1fmt = STRTAB_STE_0_S1FMT_LINEAR;
+		m->master.cd_table.linear.table = m->cds;
+		m->master.cd_table.linear.num_ents = NUM_CDS;
+	}
+	for (i = 0; i != NUM_ATTACHED; i++) {
+		struct asid_test_master *m = &move->master[where[i].sid];
+		struct arm_smmu_master_domain *md = &move->attached[i];
+
+		md->master = &m->master;
+		md->domain = &d->domain;
+		md->ssid = where[i].ssid;
+		list_add_tail(&md->devices_elm, &d->devices);
+		mutex_lock(&t->smmu.asid_lock);
+		arm_smmu_make_s1_cd(&m->cds[md->ssid], &m->master, d);
+		mutex_unlock(&t->smmu.asid_lock);
+		m->cached[md->ssid] = m->cds[md->ssid];
+	}
+
+	invs = arm_smmu_invs_alloc(2);
+	KUNIT_ASSERT_NOT_NULL(test, invs);
+	invs->inv[0] = (struct arm_smmu_inv){
+		.smmu = &t->smmu,
+		.type = INV_TYPE_S1_ASID,
+		.size_opcode = CMDQ_OP_TLBI_NH_VA,
+		.nsize_opcode = CMDQ_OP_TLBI_NH_ASID,
+		.id = asid,
+		.users = NUM_ATTACHED,
+	};
+	invs->inv[1] = (struct arm_smmu_inv){
+		.smmu = &t->smmu,
+		.type = INV_TYPE_ATS,
+		.size_opcode = CMDQ_OP_ATC_INV,
+		.nsize_opcode = CMDQ_OP_ATC_INV,
+		.id = 0,
+		.users = 1,
+	};
+	invs->has_ats = true;
+	kfree(rcu_replace_pointer(d->invs, invs, true));
+
+	kunit_activate_static_stub(test, arm_smmu_cmdq_issue_cmdlist,
+				   asid_test_issue_cmdlist);
+	asid_test_invariants(test);
+	return d;
+}
+
+/* A domain in use makes way, step by step */
+static void asid_test_move(struct kunit *test)
+{
+	u32 asid = asid_test_enable_btm(test);
+	struct asid_test *t = test->priv;
+	struct arm_smmu_domain *sva = &t->domain[2];
+	struct arm_smmu_domain *s1 = asid_test_attach_s1(test, asid);
+	struct arm_smmu_invs *invs;
+	int i;
+
+	KUNIT_ASSERT_EQ(test, arm_smmu_share_asid(&t->smmu, sva, t->mm), 0);
+	KUNIT_EXPECT_TRUE(test, sva->btm_invalidation);
+	KUNIT_EXPECT_EQ(test, sva->cd.asid, asid);
+	KUNIT_EXPECT_PTR_EQ(test, xa_load(&t->smmu.asid_map, asid), sva);
+	KUNIT_EXPECT_NE(test, s1->cd.asid, asid);
+	KUNIT_EXPECT_PTR_EQ(test, xa_load(&t->smmu.asid_map, s1->cd.asid), s1);
+
+	/* Each CD, then the old ASID: no command more */
+	KUNIT_EXPECT_EQ(test, t->move.num_cmds, NUM_ATTACHED + 1);
+	for (i = 0; i != NUM_ATTACHED; i++)
+		KUNIT_EXPECT_EQ(test, FIELD_GET(CMDQ_0_OP, t->move.cmds[i]),
+				CMDQ_OP_CFGI_CD);
+	KUNIT_EXPECT_EQ(test, FIELD_GET(CMDQ_0_OP, t->move.cmds[i]),
+			CMDQ_OP_TLBI_NH_ASID);
+	KUNIT_EXPECT_EQ(test, FIELD_GET(CMDQ_TLBI_0_ASID, t->move.cmds[i]),
+			asid);
+
+	/* The process's ASID is in no CD of the domain, nor is it invalidated */
+	asid_test_invariants(test);
+	KUNIT_EXPECT_FALSE(test, asid_test_in_array(t, asid));
+	KUNIT_EXPECT_FALSE(test, test_bit(asid, t->move.filled));
+	invs = rcu_dereference_protected(s1->invs, true);
+	KUNIT_EXPECT_EQ(test, invs->num_invs, 2);
+	KUNIT_EXPECT_EQ(test, invs->inv[1].type, INV_TYPE_ATS);
+	KUNIT_EXPECT_TRUE(test, invs->has_ats);
+
+	arm_smmu_free_asid(sva, t->mm);
+	arm_smmu_free_asid(s1, NULL);
+	KUNIT_EXPECT_TRUE(test, xa_empty(&t->smmu.asid_map));
+	KUNIT_EXPECT_EQ(test, asid_test_pins(t), 0);
+}
+
+/* A domain that nobody is attached to costs no command */
+static void asid_test_move_unattached(struct kunit *test)
+{
+	u32 asid = asid_test_enable_btm(test);
+	struct asid_test *t = test->priv;
+	struct arm_smmu_domain *s1 = &t->domain[1], *sva = &t->domain[2];
+
+	kunit_activate_static_stub(test, arm_smmu_cmdq_issue_cmdlist,
+				   asid_test_issue_cmdlist);
+	s1->stage = ARM_SMMU_DOMAIN_S1;
+	s1->cd.asid = asid;
+	KUNIT_ASSERT_EQ(test, xa_insert(&t->smmu.asid_map, asid, s1,
+					GFP_KERNEL), 0);
+	KUNIT_ASSERT_EQ(test, arm_smmu_share_asid(&t->smmu, sva, t->mm), 0);
+	KUNIT_EXPECT_TRUE(test, sva->btm_invalidation);
+	KUNIT_EXPECT_PTR_EQ(test, xa_load(&t->smmu.asid_map, asid), sva);
+	KUNIT_EXPECT_PTR_EQ(test, xa_load(&t->smmu.asid_map, s1->cd.asid), s1);
+	KUNIT_EXPECT_EQ(test, t->move.num_cmds, 0);
+
+	arm_smmu_free_asid(s1, NULL);
+	arm_smmu_free_asid(sva, t->mm);
+	KUNIT_EXPECT_TRUE(test, xa_empty(&t->smmu.asid_map));
+}
+
+static struct arm_smmu_invs *
+asid_test_failing_replace_asid(struct arm_smmu_invs *invs, u32 old_asid,
+			       u32 new_asid, bool keep_old)
+{
+	struct asid_test *t = kunit_get_current_test()->priv;
+
+	return --t->move.failing_alloc ? arm_smmu_invs_alloc(1) : NULL;
+}
+
+/* Without memory or a free ASID all is as before, and the process falls back */
+static void asid_test_move_fails(struct kunit *test)
+{
+	u32 asid = asid_test_enable_btm(test);
+	struct asid_test *t = test->priv;
+	struct arm_smmu_domain *sva = &t->domain[2];
+	struct arm_smmu_domain *s1 = asid_test_attach_s1(test, asid);
+	struct arm_smmu_invs *invs = rcu_dereference_protected(s1->invs, true);
+	int i;
+
+	kunit_activate_static_stub(test, arm_smmu_invs_replace_asid,
+				   asid_test_failing_replace_asid);
+	for (i = 1; i <= 3; i++) {
+		unsigned long index;
+		int used = 0;
+		void *entry;
+
+		if (i == 3) {
+			/* Then to be moved to nowhere, while one is free */
+			kunit_deactivate_static_stub(test,
+						     arm_smmu_invs_replace_asid);
+			KUNIT_ASSERT_LE(test, asid, MAX_ASID);
+			t->smmu.asid_bits = ASID_BITS;
+			for (index = 1; index <= MAX_ASID; index++)
+				if (index != asid)
+					KUNIT_ASSERT_EQ(test, xa_insert(
+						&t->smmu.asid_map, index, sva,
+						GFP_KERNEL), 0);
+			KUNIT_EXPECT_EQ(test,
+					arm_smmu_share_asid(&t->smmu, sva,
+							    t->mm), -EBUSY);
+			for (index = 1; index <= MAX_ASID; index++)
+				if (index != asid)
+					xa_erase(&t->smmu.asid_map, index);
+		} else {
+			t->move.failing_alloc = i;
+			KUNIT_ASSERT_EQ(test,
+					arm_smmu_share_asid(&t->smmu, sva,
+							    t->mm), 0);
+			KUNIT_EXPECT_NE(test, sva->cd.asid, asid);
+			arm_smmu_free_asid(sva, t->mm);
+		}
+
+		KUNIT_EXPECT_FALSE(test, sva->btm_invalidation);
+		KUNIT_EXPECT_EQ(test, s1->cd.asid, asid);
+		KUNIT_EXPECT_PTR_EQ(test, rcu_access_pointer(s1->invs), invs);
+		KUNIT_EXPECT_EQ(test, t->move.num_cmds, 0);
+		KUNIT_EXPECT_EQ(test, asid_test_pins(t), 0);
+		xa_for_each(&t->smmu.asid_map, index, entry)
+			used++;
+		KUNIT_EXPECT_EQ(test, used, 1);
+		asid_test_invariants(test);
+	}
+}
+
 static struct kunit_case asid_test_cases[] = {
 	KUNIT_CASE(asid_test_private),
 	KUNIT_CASE(asid_test_two_smmus),
@@ -244,6 +566,9 @@ static struct kunit_case asid_test_cases[] = {
 	KUNIT_CASE(asid_test_share),
 	KUNIT_CASE(asid_test_collision),
 	KUNIT_CASE(asid_test_no_pin),
+	KUNIT_CASE(asid_test_move),
+	KUNIT_CASE(asid_test_move_unattached),
+	KUNIT_CASE(asid_test_move_fails),
 	{}
 };
 

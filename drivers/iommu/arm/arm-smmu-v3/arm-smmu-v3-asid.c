@@ -27,28 +27,30 @@
 #define CREATE_TRACE_POINTS
 #include "arm-smmu-v3-trace.h"
 
-/* Take the highest free ASID of @last, @last - @step, ... */
+/*
+ * Take the highest free ASID of @last, @last - @step, ... *@asid is written
+ * before the map shows the domain to arm_smmu_share_asid().
+ */
 static int arm_smmu_insert_asid(struct arm_smmu_device *smmu,
-				struct arm_smmu_domain *smmu_domain, int last,
-				int step)
+				struct arm_smmu_domain *smmu_domain, u32 *asid,
+				int last, int step)
 {
 	int ret = -EBUSY;
-	int asid;
 
-	for (asid = last; asid > 0; asid -= step) {
-		ret = xa_insert(&smmu->asid_map, asid, smmu_domain, GFP_KERNEL);
-		if (ret != -EBUSY)
-			break;
+	for (; last > 0 && ret == -EBUSY; last -= step) {
+		*asid = last;
+		ret = xa_insert(&smmu->asid_map, last, smmu_domain, GFP_KERNEL);
 	}
-	if (!ret)
-		smmu_domain->cd.asid = asid;
+	if (ret)
+		*asid = 0;
 	return ret;
 }
 
 /**
- * arm_smmu_alloc_private_asid() - Give a domain an ASID of its own
+ * arm_smmu_reserve_private_asid() - Enter a domain under one more private ASID
  * @smmu: SMMU of the domain
- * @smmu_domain: domain that nobody else sees yet
+ * @smmu_domain: domain, which may be in use
+ * @asid: the ASID, or 0 on failure
  *
  * To be in no process's way when it is bound, the ASID comes from where the
  * CPUs are not: under KPTI it is even, as the CPUs' user ASIDs are odd, and in
@@ -60,17 +62,34 @@ static int arm_smmu_insert_asid(struct arm_smmu_device *smmu,
  * Context: Process context, sleeps. The xarray's own lock is enough.
  * Return: 0, -EBUSY if no ASID is left, or -ENOMEM.
  */
-int arm_smmu_alloc_private_asid(struct arm_smmu_device *smmu,
-				struct arm_smmu_domain *smmu_domain)
+int arm_smmu_reserve_private_asid(struct arm_smmu_device *smmu,
+				  struct arm_smmu_domain *smmu_domain,
+				  u32 *asid)
 {
 	int last = (1 << smmu->asid_bits) - 1;
 	int ret = -EBUSY;
 
 	if (arm64_kernel_unmapped_at_el0())
-		ret = arm_smmu_insert_asid(smmu, smmu_domain, last - 1, 2);
+		ret = arm_smmu_insert_asid(smmu, smmu_domain, asid, last - 1,
+					   2);
 	if (ret == -EBUSY)
-		ret = arm_smmu_insert_asid(smmu, smmu_domain, last, 1);
+		ret = arm_smmu_insert_asid(smmu, smmu_domain, asid, last, 1);
 	return ret;
+}
+
+/**
+ * arm_smmu_alloc_private_asid() - Give a domain an ASID of its own
+ * @smmu: SMMU of the domain
+ * @smmu_domain: domain that nobody else sees yet
+ *
+ * Context: Process context, sleeps.
+ * Return: 0, -EBUSY if no ASID is left, or -ENOMEM.
+ */
+int arm_smmu_alloc_private_asid(struct arm_smmu_device *smmu,
+				struct arm_smmu_domain *smmu_domain)
+{
+	return arm_smmu_reserve_private_asid(smmu, smmu_domain,
+					     &smmu_domain->cd.asid);
 }
 EXPORT_SYMBOL_IF_KUNIT(arm_smmu_alloc_private_asid);
 
@@ -82,6 +101,29 @@ VISIBLE_IF_KUNIT unsigned long arm_smmu_pin_asid(struct mm_struct *mm)
 }
 EXPORT_SYMBOL_IF_KUNIT(arm_smmu_pin_asid);
 
+/* Let @smmu_domain have @asid. An S1 domain that has it already moves away */
+static int arm_smmu_take_asid(struct arm_smmu_device *smmu,
+			      struct arm_smmu_domain *smmu_domain, u32 asid)
+{
+	struct arm_smmu_domain *holder;
+	int ret;
+
+	/* Until it is unlocked, nobody in the map goes away */
+	mutex_lock(&smmu->asid_lock);
+	ret = xa_insert(&smmu->asid_map, asid, smmu_domain, GFP_KERNEL);
+	if (ret == -EBUSY) {
+		holder = xa_load(&smmu->asid_map, asid);
+		if (holder->stage == ARM_SMMU_DOMAIN_S1)
+			ret = arm_smmu_realloc_s1_domain_asid(smmu, holder);
+		/* In place of an entry, which allocates nothing and cannot fail */
+		if (!ret)
+			xa_store(&smmu->asid_map, asid, smmu_domain,
+				 GFP_KERNEL);
+	}
+	mutex_unlock(&smmu->asid_lock);
+	return ret;
+}
+
 /**
  * arm_smmu_share_asid() - Give an SVA domain the CPUs' ASID of its mm
  * @smmu: SMMU of the domain
@@ -90,15 +132,16 @@ EXPORT_SYMBOL_IF_KUNIT(arm_smmu_pin_asid);
  *
  * On success smmu_domain->btm_invalidation tells whether the ASID is shared. It
  * is private where the SMMU does not take part in broadcast TLB maintenance;
- * where the CPUs have no ASID left to pin; and where another domain has the
- * number already: a private one, or another SVA domain of the same mm, which
- * iommu_sva_bind_device() makes when it cannot attach the existing one. The
- * user does not notice: the domain is invalidated by command instead.
+ * where the CPUs have no ASID left to pin; where another SVA domain of the same
+ * mm has the number, which iommu_sva_bind_device() makes when it cannot attach
+ * the existing one; and where an S1 domain has it and cannot be moved. The user
+ * does not notice: the domain is invalidated by command instead.
  *
  * The pin precedes every CD with the ASID, which local TLB maintenance relies
  * on: see __do_flush_tlb_range().
  *
- * Context: Process context, sleeps. The caller keeps @mm from being freed.
+ * Context: Process context, sleeps. Takes smmu->asid_lock. The caller keeps @mm
+ * from being freed.
  * Return: 0, -EBUSY if no ASID is left, or -ENOMEM.
  */
 int arm_smmu_share_asid(struct arm_smmu_device *smmu,
@@ -113,7 +156,7 @@ int arm_smmu_share_asid(struct arm_smmu_device *smmu,
 
 	asid = arm_smmu_pin_asid(mm);
 	if (asid) {
-		ret = xa_insert(&smmu->asid_map, asid, smmu_domain, GFP_KERNEL);
+		ret = arm_smmu_take_asid(smmu, smmu_domain, asid);
 		if (!ret) {
 			smmu_domain->cd.asid = asid;
 			smmu_domain->btm_invalidation = true;
@@ -121,8 +164,6 @@ int arm_smmu_share_asid(struct arm_smmu_device *smmu,
 			return 0;
 		}
 		arm64_mm_context_put(mm);
-		if (ret != -EBUSY)
-			return ret;
 	}
 
 	ret = arm_smmu_alloc_private_asid(smmu, smmu_domain);
@@ -144,14 +185,17 @@ EXPORT_SYMBOL_IF_KUNIT(arm_smmu_share_asid);
  * the SMMU's other domains may take the number, and after the CPUs' next
  * rollover another process.
  *
- * Context: Process context. The caller keeps @mm from being freed.
+ * Context: Process context, sleeps. Takes smmu->asid_lock, so that nobody moves
+ * the domain meanwhile. The caller keeps @mm from being freed.
  */
 void arm_smmu_free_asid(struct arm_smmu_domain *smmu_domain,
 			struct mm_struct *mm)
 {
 	struct arm_smmu_device *smmu = smmu_domain->smmu;
 
+	mutex_lock(&smmu->asid_lock);
 	xa_erase(&smmu->asid_map, smmu_domain->cd.asid);
+	mutex_unlock(&smmu->asid_lock);
 	if (smmu_domain->btm_invalidation) {
 		trace_arm_smmu_asid_free(smmu, smmu_domain->cd.asid);
 		arm64_mm_context_put(mm);

@@ -36,22 +36,33 @@ DEFINE_EVENT(arm_smmu_asid, arm_smmu_asid_free,
 	TP_ARGS(smmu, asid)
 );
 
-/* An SVA domain could not have the CPUs' ASID; wanted is 0 if none can be pinned */
-TRACE_EVENT(arm_smmu_asid_fallback,
-	TP_PROTO(struct arm_smmu_device *smmu, u32 wanted, u32 asid),
-	TP_ARGS(smmu, wanted, asid),
+DECLARE_EVENT_CLASS(arm_smmu_asid_change,
+	TP_PROTO(struct arm_smmu_device *smmu, u32 old, u32 asid),
+	TP_ARGS(smmu, old, asid),
 	TP_STRUCT__entry(
 		__string(smmu, dev_name(smmu->dev))
-		__field(u32, wanted)
+		__field(u32, old)
 		__field(u32, asid)
 	),
 	TP_fast_assign(
 		__assign_str(smmu);
-		__entry->wanted = wanted;
+		__entry->old = old;
 		__entry->asid = asid;
 	),
-	TP_printk("%s wanted=%u asid=%u", __get_str(smmu), __entry->wanted,
+	TP_printk("%s old=%u asid=%u", __get_str(smmu), __entry->old,
 		  __entry->asid)
+);
+
+/* An SVA domain could not have the CPUs' ASID: old, or 0 if none can be pinned */
+DEFINE_EVENT(arm_smmu_asid_change, arm_smmu_asid_fallback,
+	TP_PROTO(struct arm_smmu_device *smmu, u32 old, u32 asid),
+	TP_ARGS(smmu, old, asid)
+);
+
+/* An S1 domain made way for a process */
+DEFINE_EVENT(arm_smmu_asid_change, arm_smmu_asid_move,
+	TP_PROTO(struct arm_smmu_device *smmu, u32 old, u32 asid),
+	TP_ARGS(smmu, old, asid)
 );
 
 #endif /* _ARM_SMMU_V3_TRACE_H */
