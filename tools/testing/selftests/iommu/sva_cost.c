@@ -28,6 +28,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <linux/perf_event.h>
 #include <sys/ioctl.h>
@@ -532,6 +533,33 @@ static void run_all(bool bound)
 	}
 }
 
+/* Both in a process of its own, so that they differ in nothing else */
+static void run_process(bool bound)
+{
+	const char *path = bound ? options.device : "/dev/null";
+	int status;
+	pid_t pid;
+
+	fflush(stdout);
+	pid = fork();
+	if (pid < 0)
+		die(1, "fork: %m");
+	if (!pid) {
+		int fd = open(path, O_RDWR);
+
+		if (fd < 0)
+			die(sva_skip_reason(-errno) ? KSFT_SKIP : 1, "%s: %m", path);
+		run_all(bound);
+		close(fd);
+		exit(0);
+	}
+	if (waitpid(pid, &status, 0) != pid)
+		die(1, "waitpid: %m");
+	if (!WIFEXITED(status) || WEXITSTATUS(status))
+		exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
+	first_row = false;
+}
+
 static void __noreturn help(int status)
 {
 	fprintf(status ? stderr : stdout,
@@ -604,7 +632,6 @@ int main(int argc, char **argv)
 {
 	__u64 base = 0;
 	cpu_set_t cpu;
-	int fd = -1;
 
 	page_size = sysconf(_SC_PAGESIZE);
 	parse(argc, argv, &base);
@@ -631,14 +658,9 @@ int main(int argc, char **argv)
 
 	print_head();
 	if (options.unbound)
-		run_all(false);
-	if (options.bound) {
-		fd = open(options.device, O_RDWR);
-		if (fd < 0)
-			die(sva_skip_reason(-errno) ? KSFT_SKIP : 1, "%s: %m", options.device);
-		run_all(true);
-		close(fd);
-	}
+		run_process(false);
+	if (options.bound)
+		run_process(true);
 	if (options.json)
 		printf("%s\n", first_row ? "[]" : "\n]");
 	return 0;
