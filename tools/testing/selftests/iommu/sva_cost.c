@@ -356,16 +356,22 @@ static struct sample *new_samples(unsigned int n)
 	return s;
 }
 
+/* The page allocator's batches blur small operations: repeat them more often */
+static unsigned int repeats(size_t size)
+{
+	return size <= 64 * page_size ? 8 * options.repeats : options.repeats;
+}
+
 /* One thread; commands are counted around each operation */
 static struct cost cost_alone(const struct operation *op, size_t size)
 {
-	struct sample *samples = new_samples(options.repeats);
+	unsigned int i, n = repeats(size);
+	struct sample *samples = new_samples(n);
 	int pmu = have_pmu ? pmu_open() : -1;
 	char *addr = reserve(size);
 	struct cost cost = {};
-	unsigned int i;
 
-	for (i = 0; i < WARM_UP + options.repeats; i++) {
+	for (i = 0; i < WARM_UP + n; i++) {
 		__u32 prod;
 		struct sample s;
 
@@ -379,7 +385,7 @@ static struct cost cost_alone(const struct operation *op, size_t size)
 		}
 		clean_up(addr, size);
 	}
-	evaluate(&cost, samples, options.repeats);
+	evaluate(&cost, samples, n);
 	free(samples);
 	munmap(addr, size);
 	if (pmu >= 0)
@@ -567,7 +573,7 @@ static void __noreturn help(int status)
 		"  -d  what to bind to: a uacce device or a /dev/uioN of uio_pci_generic_sva\n"
 		"      (default: the first /dev/sva_testdev-N)\n"
 		"  -m  measure only this; default: both, unbound first\n"
-		"  -n  how often each operation is measured (50)\n"
+		"  -n  how often each operation is measured (50); 8 times that up to 64 pages\n"
 		"  -t  threads that do it at once (1)\n"
 		"  -b  physical address of the SMMU's registers, if it is not found\n"
 		"  --json  a list of records instead of a table\n");
