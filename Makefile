@@ -13,7 +13,7 @@ SERIES	:= $(T)/bin/series
 py	:= PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3
 
 .PHONY: help demo test shell gdb check tree refresh mails clean
-.PHONY: setup trees qemu guest kernel-mainline kernel-series kernel-debug
+.PHONY: setup trees qemu guest kernel-mainline kernel-series kernel-debug kernel-mutants
 
 help:
 	@echo 'make demo      a process shares its memory with a device, and what each unmap costs'
@@ -35,7 +35,7 @@ trees: setup
 	@$(T)/bin/build tree
 qemu guest: trees
 	@$(T)/bin/build $@
-kernel-mainline kernel-series kernel-debug: kernel-%: trees
+kernel-mainline kernel-series kernel-debug kernel-mutants: kernel-%: trees
 	@$(T)/bin/build kernel $*
 
 demo: qemu guest kernel-mainline kernel-series

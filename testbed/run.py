@@ -71,12 +71,13 @@ def inventory() -> configparser.ConfigParser:
 def jobs(cfg: configparser.ConfigParser, only: list[str]) -> list[Job]:
     """All jobs, or those that a word of ONLY names. An unknown word is an error."""
     found, unknown = [], set(only)
-    for name in cfg.sections():
-        if name.startswith("config "):
+    for section in cfg.sections():
+        if section.startswith("config "):
             continue
-        test = cfg[name]
-        for config in test.get("configs", "host").split():
-            machine = None if config == "host" else cfg[f"config {config}"]
+        name, _, mutant = section.partition(" ")
+        test = cfg[section]
+        for config in [mutant] if mutant else test.get("configs", "host").split():
+            machine = None if config == "host" else cfg[f"config {config if not mutant else test['config']}"]
             words = {name, config, f"{name}@{config}", *test.get("groups", "").split()}
             if not only or words & set(only):
                 found.append(Job(name, config, test, machine))
@@ -155,8 +156,26 @@ def judge(job: Job, cases: list[tuple[str, str, float, str]]) -> list[Case]:
     return job.cases(out)
 
 
+def run_mutant(job: Job, verbose: bool) -> list[Case]:
+    """Boot the kernel with one mistake in it. The test that is to notice it has to."""
+    assert job.machine
+    catcher = inventory()[job.test["caught_by"]]
+    append = " ".join(["kunit.enable=0", job.machine["append"], catcher["append"],
+                       f"arm_smmu_v3.mutant={job.config}"])
+    result = vm.run(f"mutant@{job.config}", job.machine["qemu"], "mutants", append,
+                    catcher["run"] + "\n", catcher.getfloat("timeout"), verbose)
+    cases, _ = parse_ktap([(t, l) for t, l in result.lines if not vm.FINISHED.match(l)])
+    if caught := [name for name, status, _, _ in cases if status == "failed"]:
+        return job.cases([(job.config, "passed", result.seconds, f"{len(caught)} cases fail, {caught[0]} first")])
+    if result.error and cases:
+        return job.cases([(job.config, "passed", result.seconds, result.error)])
+    return job.failed(job.config, result.error or f"{job.test['caught_by']} did not notice", result.seconds)
+
+
 def run_guest(job: Job, verbose: bool) -> list[Case]:
     assert job.machine
+    if job.name == "mutant":
+        return run_mutant(job, verbose)
     kernel = job.machine["kernel"]
     append = " ".join(["kunit.enable=0", job.machine["append"], job.test["append"]])
     result = vm.run(f"{job.name}@{job.config}", job.machine["qemu"], kernel, append,
@@ -277,10 +296,11 @@ def main() -> int:
     todo = jobs(inventory(), args.only)
     if args.list:
         for job in todo:
-            print(f"{job.label:34} {job.test.get('groups', ''):16} {job.test.get('run') or job.test.get('host')}")
+            what = job.test.get("run") or job.test.get("host") or f"caught by {job.test['caught_by']}"
+            print(f"{job.label:34} {job.test.get('groups', ''):16} {what}")
         return 0
     if args.needs:
-        print(*sorted({j.machine["kernel"] for j in todo if j.machine}))
+        print(*sorted({"mutants" if j.name == "mutant" else j.machine["kernel"] for j in todo if j.machine}))
         return 0
     print(f"==> {len(todo)} tests, {args.j} at once (logs: {shlex.quote(str(vm.BUILD / 'log/guest'))})", flush=True)
     cases: list[Case] = []

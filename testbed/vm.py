@@ -64,7 +64,7 @@ def cpio_newc(name: str, data: bytes, mode: int) -> bytes:
 
 def objects(kernel: str) -> Path:
     """Where testbed/bin/build builds this kernel variant."""
-    return CACHE / ("mainline" if kernel == "mainline" else "linux") / f"obj-{kernel}"
+    return CACHE / (kernel if kernel in ("mainline", "mutants") else "linux") / f"obj-{kernel}"
 
 
 def command(machine: str, kernel: str, append: str, initrd: Path) -> list[str]:

@@ -14,6 +14,9 @@ export TOP BUILD CACHE JOBS
 # The same inputs give the same objects, wherever and whenever they are built
 export CCACHE_DIR=${CCACHE_DIR:-$CACHE/ccache}
 export CCACHE_BASEDIR=$CACHE CCACHE_NOHASHDIR=1 CCACHE_MAXSIZE=20G
+# The compiler's own dependencies instead of a run of the preprocessor: a cold
+# build of the kernel takes a third less time
+export CCACHE_DEPEND=1
 export KBUILD_BUILD_TIMESTAMP=2026-01-01 KBUILD_BUILD_USER=sva KBUILD_BUILD_HOST=testbed
 # Debian's Python is the one whose modules its packages bring
 export PATH=/usr/bin:$PATH LC_ALL=C

@@ -674,6 +674,10 @@ static void sva_testdev_reset(DeviceState *dev)
 
     timer_del(&s->timer);
     memset(s->queue, 0, s->num_queues * sizeof(*s->queue));
+    if (s->pasid_bits) {
+        pci_set_word(PCI_DEVICE(dev)->config + PASID_CAP_OFFSET +
+                     PCI_PASID_CTRL, 0);
+    }
 }
 
 static void sva_testdev_pasid_cap(SVATestDev *s)
@@ -699,6 +703,10 @@ static void sva_testdev_realize(PCIDevice *pdev, Error **errp)
     }
     if (s->pasid_bits > 20) {
         error_setg(errp, "sva-testdev: pasid-bits must be 0 to 20");
+        return;
+    }
+    if (!s->latency_ns) {
+        error_setg(errp, "sva-testdev: latency-ns must not be 0");
         return;
     }
     if (!pci_bus_is_express(pci_get_bus(pdev))) {
