@@ -28,6 +28,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <sys/sysinfo.h>
 #include <sys/wait.h>
 
 #include "kselftest_harness.h"
@@ -1194,6 +1195,118 @@ TEST_F_TIMEOUT(teardown, with_dma_running, 120)
 		ASSERT_EQ(pid, waitpid(pid, &status, 0));
 	}
 	close(fd);
+}
+
+/*
+ * A process so big that the kernel frees its first pages, and gives them to
+ * others, long before it has taken down the last page table. No CPU uses the
+ * ASID any more, so nobody sends a TLBI for them.
+ */
+#define DYING_PAGES	512			/* that the device writes to */
+#define DYING_SIZE	(256UL << 20)
+#define SPARE_SIZE	(64UL << 20)		/* left free, so that nobody is killed */
+#define CHUNK_SIZE	(1UL << 20)
+
+FIXTURE(dying)
+{
+};
+
+FIXTURE_SETUP(dying)
+{
+	struct sva_queue q;
+
+	if (start(_metadata, &q))
+		sva_queue_close(&q);
+}
+
+FIXTURE_TEARDOWN(dying)
+{
+}
+
+static size_t free_memory(void)
+{
+	struct sysinfo info;
+
+	return sysinfo(&info) ? 0 : info.freeram * info.mem_unit;
+}
+
+/* Take memory, as others would: each page zeroed, and its second word set */
+static char *take(size_t size)
+{
+	char *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	size_t i;
+
+	if (p == MAP_FAILED)
+		return NULL;
+	madvise(p, size, MADV_NOHUGEPAGE);
+	for (i = 0; i < size; i += page_size)
+		store(p + i + 8, 1);
+	return p;
+}
+
+static void dying_process(int ready)
+{
+	size_t size = DYING_PAGES * page_size;
+	struct sva_queue q;
+	char *p;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (sva_queue_init(&q))
+		_exit(2);
+	/* It is unmapped from the lowest address up */
+	p = take(DYING_SIZE);
+	if (!p)
+		_exit(3);
+	sva_hammer_start(&q, 1, p, size, page_size, SNEAKED);
+	if (sva_wait_count(&q, 1, 2 * DYING_PAGES))
+		_exit(4);
+	if (write(ready, "r", 1) != 1)
+		_exit(5);
+	pause();
+	_exit(6);
+}
+
+TEST_F_TIMEOUT(dying, big_process, 120)
+{
+	size_t size, i, n = 0, changed = 0;
+	int pipefd[2], status;
+	char *chunks[1024];
+	char byte, *rest;
+	pid_t pid;
+
+	ASSERT_EQ(0, pipe(pipefd));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid)
+		dying_process(pipefd[1]);
+	close(pipefd[1]);
+	ASSERT_EQ(1, read(pipefd[0], &byte, 1));
+
+	/* Leave so little that whatever is free from now on was the process's */
+	size = free_memory();
+	if (size > 1024 * CHUNK_SIZE) {
+		kill(pid, SIGKILL);
+		waitpid(pid, &status, 0);
+		SKIP(return, "too much memory to use all of it: %zu MB free", size >> 20);
+	}
+	rest = size > SPARE_SIZE ? take(size - SPARE_SIZE) : NULL;
+	kill(pid, SIGKILL);
+	while (waitpid(pid, &status, WNOHANG) != pid) {
+		if (n < ARRAY_SIZE(chunks) && free_memory() > SPARE_SIZE) {
+			chunks[n] = take(CHUNK_SIZE);
+			n += !!chunks[n];
+		}
+	}
+	for (i = 0; i < n * CHUNK_SIZE; i += page_size)
+		changed += load(chunks[i / CHUNK_SIZE] + i % CHUNK_SIZE) != 0;
+	EXPECT_EQ(0, changed) {
+		TH_LOG("stale access: the device wrote to %zu pages that a dead process no longer had",
+		       changed);
+	}
+	/* Else the test has not tested anything */
+	EXPECT_LT(4, n);
+	if (rest)
+		munmap(rest, size - SPARE_SIZE);
 }
 
 int main(int argc, char **argv)
