@@ -41,8 +41,13 @@ lock() {
 # Run a long command with its output in a log, and show that it is alive:
 # step NAME WHAT COMMAND...
 step() {
-	local what=$2 start=$SECONDS log=$BUILD/log/$1.log pid rc=0 last
+	local what=$2 start=$SECONDS log=$BUILD/log/$1.log pid rc=0 last free dir
 	shift 2
+	# A full disk shows in every tool's own way, or as a hang in APT's
+	for dir in "$CACHE" "$BUILD"; do
+		free=$(df --output=avail -BM "$dir" | tr -dc 0-9)
+		((free >= 1024)) || die "$what: only $free MiB are free in $dir, 1024 are needed (8 GiB in all)"
+	done
 	printf '==> %s (log: %s)\n' "$what" "${log#"$PWD"/}"
 	printf '+ %s\n' "$*" >"$log"
 	"$@" >>"$log" 2>&1 </dev/null &

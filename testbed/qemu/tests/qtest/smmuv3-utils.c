@@ -8,7 +8,7 @@
 #include "qemu/bitops.h"
 #include "smmuv3-utils.h"
 
-#define STRTAB_LOG2SIZE     8
+#define STRTAB_LOG2SIZE     9           /* two buses */
 #define QUEUE_LOG2SIZE      6
 #define QUEUE_PTR_MASK      ((2u << QUEUE_LOG2SIZE) - 1)
 #define QUEUE_INDEX(p)      ((p) & ((1u << QUEUE_LOG2SIZE) - 1))
