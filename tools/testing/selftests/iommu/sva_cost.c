@@ -20,8 +20,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
-#include <glob.h>
-#include <limits.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -36,15 +34,11 @@
 #include <sys/syscall.h>
 
 #include "kselftest.h"
+#include "sva_smmu.h"
 #include "sva_testdev.h"
 
 #define WARM_UP		5
 #define MAX_THREADS	64
-
-/* SMMU register page 0 */
-#define SMMU_CMDQ_BASE	0x90
-#define SMMU_CMDQ_PROD	0x98
-#define CMDQ_LOG2SIZE	0x1f
 
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE	25
@@ -94,7 +88,7 @@ static struct {
 
 static size_t page_size;
 static size_t thp_size;
-static char *smmu;
+static struct smmu smmu;
 static bool have_pmu;
 /* What is counted when nothing is done */
 static double pmu_overhead;
@@ -115,83 +109,18 @@ static double now_ns(void)
 	return ts.tv_sec * 1e9 + ts.tv_nsec;
 }
 
-/*
- * SMMU commands
- */
-
-/* The base of the SMMU that a device, or the first one if NULL, is behind */
-static __u64 find_smmu(const char *device)
-{
-	static const char * const classes[] = { "uacce", "uio" };
-	char path[PATH_MAX], target[PATH_MAX];
-	__u64 base = 0;
-	const char *name;
-	unsigned int i;
-	ssize_t len;
-	glob_t found;
-
-	/* Its name is smmu3.0xADDRESS, whether from device tree or ACPI */
-	for (i = 0; device && i < ARRAY_SIZE(classes); i++) {
-		name = strrchr(device, '/');
-		snprintf(path, sizeof(path), "/sys/class/%s/%s/device/iommu", classes[i],
-			 name ? name + 1 : device);
-		len = readlink(path, target, sizeof(target) - 1);
-		if (len < 0)
-			continue;
-		target[len] = '\0';
-		name = strrchr(target, '/');
-		if (sscanf(name ? name + 1 : target, "smmu3.%llx", &base) == 1)
-			return base;
-	}
-	if (!glob("/sys/class/iommu/smmu3.*", 0, NULL, &found)) {
-		name = strrchr(found.gl_pathv[0], '/') + 1;
-		if (sscanf(name, "smmu3.%llx", &base) != 1)
-			base = 0;
-		if (found.gl_pathc > 1)
-			complain("several SMMUs, commands are counted on %s", name);
-		globfree(&found);
-	}
-	return base;
-}
-
 static void smmu_open(__u64 base)
 {
-	void *p;
-	int fd;
+	int ret;
 
 	if (!base) {
 		complain("commands are not counted: no SMMUv3 found (-b SMMU_BASE)");
 		return;
 	}
-	fd = open("/dev/mem", O_RDONLY | O_SYNC);
-	if (fd < 0) {
-		complain("commands are not counted: /dev/mem: %m");
-		return;
-	}
-	p = mmap(NULL, page_size, PROT_READ, MAP_SHARED, fd, base);
-	if (p == MAP_FAILED)
-		complain("commands are not counted: the SMMU at %#llx cannot be mapped: %m", base);
-	else
-		smmu = p;
-	close(fd);
-}
-
-static __u32 smmu_read(unsigned int offset)
-{
-	return __atomic_load_n((__u32 *)(smmu + offset), __ATOMIC_RELAXED);
-}
-
-static __u32 cmdq_prod(void)
-{
-	return smmu ? smmu_read(SMMU_CMDQ_PROD) : 0;
-}
-
-/* The index has one bit more than it needs: it tells a full turn */
-static __u32 cmdq_advance(__u32 from, __u32 to)
-{
-	__u32 log2size = smmu_read(SMMU_CMDQ_BASE) & CMDQ_LOG2SIZE;
-
-	return (to - from) & ((2U << log2size) - 1);
+	ret = smmu_map(&smmu, base);
+	if (ret)
+		complain("commands are not counted: the SMMU at %#llx cannot be mapped: %s", base,
+			 strerror(-ret));
 }
 
 /*
@@ -376,11 +305,12 @@ static struct cost cost_alone(const struct operation *op, size_t size)
 		struct sample s;
 
 		prepare(op, addr, size);
-		prod = cmdq_prod();
+		prod = smmu_cmdq_prod(&smmu);
 		s = measure(pmu, op, addr, size);
 		if (i >= WARM_UP) {
-			if (smmu)
-				cost.total_commands += cmdq_advance(prod, cmdq_prod());
+			if (smmu.regs)
+				cost.total_commands += smmu_cmdq_advance(&smmu, prod,
+								 smmu_cmdq_prod(&smmu));
 			samples[i - WARM_UP] = s;
 		}
 		clean_up(addr, size);
@@ -452,11 +382,12 @@ static struct cost cost_threads(const struct operation *op, size_t size)
 		__u32 prod;
 
 		pthread_barrier_wait(&barrier);
-		prod = cmdq_prod();
+		prod = smmu_cmdq_prod(&smmu);
 		pthread_barrier_wait(&barrier);
 		pthread_barrier_wait(&barrier);
-		if (smmu && i >= WARM_UP)
-			cost.total_commands += cmdq_advance(prod, cmdq_prod());
+		if (smmu.regs && i >= WARM_UP)
+			cost.total_commands += smmu_cmdq_advance(&smmu, prod,
+								 smmu_cmdq_prod(&smmu));
 		pthread_barrier_wait(&barrier);
 	}
 	for (i = 0; i < options.threads; i++)
@@ -484,8 +415,8 @@ static void print_row(const struct operation *op, unsigned int pages, bool bound
 {
 	char commands[32], total[32], instructions[32], median[32], spread[32], ns[32];
 
-	number(commands, sizeof(commands), smmu, c->commands, 2);
-	number(total, sizeof(total), smmu, c->total_commands, 0);
+	number(commands, sizeof(commands), smmu.regs, c->commands, 2);
+	number(total, sizeof(total), smmu.regs, c->total_commands, 0);
 	number(instructions, sizeof(instructions), have_pmu, c->instructions, 1);
 	number(median, sizeof(median), have_pmu, c->median, 1);
 	number(spread, sizeof(spread), have_pmu, c->spread, 0);
@@ -650,7 +581,7 @@ int main(int argc, char **argv)
 			die(KSFT_SKIP, "%s: %m", options.device);
 	}
 	find_thp();
-	smmu_open(base ? base : find_smmu(options.device));
+	smmu_open(base ? base : smmu_find(options.device));
 
 	/* One thread stays on one CPU; many shall run where they can */
 	if (options.threads == 1) {
@@ -659,7 +590,7 @@ int main(int argc, char **argv)
 		sched_setaffinity(0, sizeof(cpu), &cpu);
 	}
 	pmu_calibrate();
-	if (!have_pmu && !smmu)
+	if (!have_pmu && !smmu.regs)
 		die(KSFT_SKIP, "neither instructions nor commands can be counted here");
 
 	print_head();

@@ -1,0 +1,963 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Processes take the ASIDs of DMA domains. With broadcast TLB maintenance a
+ * process that is bound to a device has the CPUs' ASID in the SMMU. If a domain
+ * that iommufd made has that number, it is moved to another while a device uses
+ * it and while pages are unmapped from it. No access may get through with a
+ * translation from before, at any time.
+ *
+ * One sva-testdev belongs to the processes that bind. Another one, behind the
+ * same SMMU, is given to vfio-pci: the test drives all its queues, some without
+ * PASID and some with, in domains of its own. Threads map a page, let the device
+ * read and write it without pause, unmap it, and use the memory for something
+ * else as soon as the system call returns. What the device reads or overwrites
+ * then, it has reached by a stale translation. The page is at an address that
+ * the processes use as well, for other data: so each finds out when it gets the
+ * other's translation.
+ *
+ * ASIDs of 8 bits on both sides make the CPUs' ASIDs meet those of the domains
+ * again and again (QEMU: -cpu ...,x-asid-bits=8 -global arm-smmuv3.x-asid-bits=8).
+ *
+ * Environment:
+ *	SVA_MOVE_DEVICE   PCI name of the device to give to vfio-pci
+ *	SVA_MOVE_DOMAINS  number of domains (16)
+ *	SVA_MOVE_TARGET   number of moves to wait for (1000)
+ *	SVA_MOVE_SECONDS  ... for so long at most (100)
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <glob.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include <linux/iommufd.h>
+#include <linux/pci_regs.h>
+#include <linux/vfio.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+#include "kselftest_harness.h"
+#include "sva_smmu.h"
+#include "sva_testdev.h"
+
+#define MAX_DOMAINS	64
+/* Each way into a domain is a CD to be changed when the domain is moved */
+#define WAYS		8
+#define WORKERS		4
+#define BINDERS		2
+/* Processes that are bound all the time, so that few ASIDs are left to others */
+#define IDLERS		200
+/* Rounds of a thread from one look at what stays mapped to the next */
+#define STEADY_ROUNDS	16
+#define SAMPLES		400	/* unmaps whose commands are counted */
+
+/* Where the domains and the processes have their memory */
+#define ADDRESS		((char *)0x1000000000)
+#define CHURNED		0	/* page that comes and goes */
+#define STEADY		1	/* page that stays */
+#define SCRATCH		2	/* page that a process lets the device copy to */
+
+/* The device looks at this many places of a page */
+#define PLACES		8
+
+#define NAME_LEN	32	/* of a device or driver */
+
+/* What memory holds once it is used for something else */
+#define CANARY		0xdead00000000dea1ULL
+
+/* An access that is not allowed must have ended the operation by then */
+#define STALE_MS	1000
+
+static size_t page_size;
+
+/* One domain, attached to many PASIDs of the device; the first also to none */
+struct domain {
+	__u32 ioas;
+	__u32 hwpt;
+	struct sva_queue q[WAYS];
+	__u64 *steady;
+};
+
+/* Shared with the processes that bind */
+struct shared {
+	unsigned int stop;
+	unsigned int binds;
+	unsigned int bad;
+};
+
+static unsigned int from_env(const char *name, unsigned int value)
+{
+	const char *s = getenv(name);
+
+	return s ? strtoul(s, NULL, 0) : value;
+}
+
+static double now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec + ts.tv_nsec / 1e9;
+}
+
+static __u64 load(const __u64 *p)
+{
+	return __atomic_load_n(p, __ATOMIC_ACQUIRE);
+}
+
+/* In all places that the device looks at */
+static void store(__u64 *page, __u64 value)
+{
+	unsigned int i;
+
+	for (i = 0; i < PLACES; i++)
+		__atomic_store_n(page + i * page_size / PLACES / 8, value, __ATOMIC_RELEASE);
+}
+
+static unsigned int differs(const __u64 *page, __u64 value)
+{
+	unsigned int i, n = 0;
+
+	for (i = 0; i < PLACES; i++)
+		n += load(page + i * page_size / PLACES / 8) != value;
+	return n;
+}
+
+/* Memory that a fork does not copy */
+static void *shared_memory(size_t size)
+{
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
+		       MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+static char *address(unsigned int page)
+{
+	return ADDRESS + page * page_size;
+}
+
+/*
+ * The device that is given to vfio-pci
+ */
+static int write_sysfs(const char *value, const char *fmt, const char *arg)
+{
+	char path[PATH_MAX];
+	int fd, ret = 0;
+
+	snprintf(path, sizeof(path), fmt, arg);
+	fd = open(path, O_WRONLY);
+	if (fd < 0)
+		return -errno;
+	if (write(fd, value, strlen(value)) < 0)
+		ret = -errno;
+	close(fd);
+	return ret;
+}
+
+/* The last part of what a symbolic link points to */
+static bool link_name(char name[NAME_LEN], const char *fmt, const char *arg)
+{
+	char path[PATH_MAX], target[PATH_MAX];
+	const char *base;
+	ssize_t len;
+
+	snprintf(path, sizeof(path), fmt, arg);
+	len = readlink(path, target, sizeof(target) - 1);
+	if (len < 0)
+		return false;
+	target[len] = '\0';
+	base = strrchr(target, '/');
+	snprintf(name, NAME_LEN, "%.*s", NAME_LEN - 1, base ? base + 1 : target);
+	return true;
+}
+
+static bool is_testdev(const char *pci)
+{
+	char path[PATH_MAX];
+	unsigned int i, id[2] = {};
+	FILE *f;
+
+	for (i = 0; i < 2; i++) {
+		snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/%s", pci,
+			 i ? "device" : "vendor");
+		f = fopen(path, "r");
+		if (!f)
+			return false;
+		if (fscanf(f, "%x", &id[i]) != 1)
+			id[i] = 0;
+		fclose(f);
+	}
+	return id[0] == SVATD_PCI_VENDOR_ID && id[1] == SVATD_PCI_DEVICE_ID;
+}
+
+/* The last sva-testdev behind the SMMU of the one that processes bind to */
+static bool find_second(char second[NAME_LEN])
+{
+	const char *env = getenv("SVA_MOVE_DEVICE"), *dev = sva_device(), *name;
+	char first[NAME_LEN], smmu[SMMU_NAME_LEN], other[SMMU_NAME_LEN];
+	bool result = false;
+	glob_t found;
+	size_t i;
+
+	if (env) {
+		snprintf(second, NAME_LEN, "%s", env);
+		return true;
+	}
+	if (!dev || !smmu_name(dev, smmu) ||
+	    !link_name(first, "/sys/class/uacce/%s/device", strrchr(dev, '/') + 1) ||
+	    glob("/sys/bus/pci/devices/*", 0, NULL, &found))
+		return false;
+	for (i = 0; i < found.gl_pathc; i++) {
+		name = strrchr(found.gl_pathv[i], '/') + 1;
+		if (!strcmp(name, first) || !is_testdev(name) || !smmu_name(name, other) ||
+		    strcmp(smmu, other))
+			continue;
+		snprintf(second, NAME_LEN, "%s", name);
+		result = true;
+	}
+	globfree(&found);
+	return result;
+}
+
+/* Give a device to another driver; "" is the one that it has by itself */
+static int change_driver(const char *pci, const char *driver)
+{
+	char current[NAME_LEN] = "";
+	int ret;
+
+	link_name(current, "/sys/bus/pci/devices/%s/driver", pci);
+	if (!strcmp(current, driver))
+		return 0;
+	ret = write_sysfs(driver[0] ? driver : "\n", "/sys/bus/pci/devices/%s/driver_override",
+			  pci);
+	if (!ret && current[0])
+		ret = write_sysfs(pci, "/sys/bus/pci/devices/%s/driver/unbind", pci);
+	return ret ? ret : write_sysfs(pci, "%s", "/sys/bus/pci/drivers_probe");
+}
+
+/* The second device and its domains, and what is to be seen of the SMMU */
+struct machine {
+	char pci[NAME_LEN];
+	int vfio;
+	int iommufd;
+	__u32 dev_id;
+	char *ctrl;
+	char *queues;
+	unsigned int nr_domains;
+	struct domain d[MAX_DOMAINS];
+	struct asid_trace trace;
+	struct shared *shared;
+	struct smmu smmu;
+	bool btm;
+};
+
+static char *map_bar(int vfio, unsigned int bar)
+{
+	struct vfio_region_info info = { .argsz = sizeof(info), .index = bar };
+	void *p;
+
+	if (ioctl(vfio, VFIO_DEVICE_GET_REGION_INFO, &info))
+		return NULL;
+	p = mmap(NULL, info.size, PROT_READ | PROT_WRITE, MAP_SHARED, vfio, info.offset);
+	return p == MAP_FAILED ? NULL : p;
+}
+
+/* Open the device, and let it do DMA: NULL, or what failed */
+static const char *open_vfio(struct machine *m)
+{
+	struct vfio_device_bind_iommufd bind = { .argsz = sizeof(bind) };
+	struct vfio_region_info config = {
+		.argsz = sizeof(config),
+		.index = VFIO_PCI_CONFIG_REGION_INDEX,
+	};
+	char path[PATH_MAX];
+	__u16 command;
+	glob_t found;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/vfio-dev/vfio*", m->pci);
+	if (glob(path, 0, NULL, &found))
+		return "no vfio character device";
+	snprintf(path, sizeof(path), "/dev/vfio/devices/%s", strrchr(found.gl_pathv[0], '/') + 1);
+	globfree(&found);
+	m->vfio = open(path, O_RDWR);
+	if (m->vfio < 0)
+		return "open of the vfio character device";
+	bind.iommufd = m->iommufd;
+	if (ioctl(m->vfio, VFIO_DEVICE_BIND_IOMMUFD, &bind))
+		return "VFIO_DEVICE_BIND_IOMMUFD";
+	m->dev_id = bind.out_devid;
+	if (ioctl(m->vfio, VFIO_DEVICE_GET_REGION_INFO, &config) ||
+	    pread(m->vfio, &command, 2, config.offset + PCI_COMMAND) != 2)
+		return "reading configuration space";
+	command |= PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER;
+	if (pwrite(m->vfio, &command, 2, config.offset + PCI_COMMAND) != 2)
+		return "writing configuration space";
+	m->ctrl = map_bar(m->vfio, SVATD_BAR_CTRL);
+	m->queues = map_bar(m->vfio, SVATD_BAR_QUEUES);
+	if (!m->ctrl || !m->queues)
+		return "mapping a BAR";
+	return NULL;
+}
+
+static __u32 ctrl_read(struct machine *m, unsigned int offset)
+{
+	return __atomic_load_n((__u32 *)(m->ctrl + offset), __ATOMIC_RELAXED);
+}
+
+static void ctrl_write(struct machine *m, unsigned int offset, __u32 value)
+{
+	__atomic_store_n((__u32 *)(m->ctrl + offset), value, __ATOMIC_RELAXED);
+}
+
+static int map_page(struct machine *m, struct domain *d, unsigned int where, void *page)
+{
+	struct iommu_ioas_map map = {
+		.size = sizeof(map),
+		.flags = IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE |
+			 IOMMU_IOAS_MAP_WRITEABLE,
+		.ioas_id = d->ioas,
+		.user_va = (unsigned long)page,
+		.length = page_size,
+		.iova = sva_addr(address(where)),
+	};
+
+	return ioctl(m->iommufd, IOMMU_IOAS_MAP, &map) ? -errno : 0;
+}
+
+static int unmap_page(struct machine *m, struct domain *d, unsigned int where)
+{
+	struct iommu_ioas_unmap unmap = {
+		.size = sizeof(unmap),
+		.ioas_id = d->ioas,
+		.iova = sva_addr(address(where)),
+		.length = page_size,
+	};
+
+	return ioctl(m->iommufd, IOMMU_IOAS_UNMAP, &unmap) ? -errno : 0;
+}
+
+/* What the steady page of a domain holds, and what else the device may find */
+static __u64 domain_tag(struct machine *m, struct domain *d, unsigned int round)
+{
+	return 0xd000000000000000ULL | (__u64)(d - m->d) << 32 | round;
+}
+
+/* The device makes no more accesses for a queue after this */
+static bool stop_queue(struct machine *m, unsigned int n)
+{
+	__u32 ctl = ctrl_read(m, SVATD_QCTL(n) + SVATD_QCTL_CTL);
+	int ms;
+
+	ctrl_write(m, SVATD_QCTL(n) + SVATD_QCTL_CTL, ctl & ~SVATD_QCTL_CTL_ENABLE);
+	for (ms = 0; ms < SVA_TIMEOUT_MS; ms++) {
+		if (!(ctrl_read(m, SVATD_QCTL(n) + SVATD_QCTL_STATE) & SVATD_QCTL_STATE_BUSY))
+			return true;
+		usleep(1000);
+	}
+	return false;
+}
+
+/* Domain @n, attached to WAYS queues, each with a PASID that is its number */
+static const char *new_domain(struct machine *m, unsigned int n)
+{
+	struct iommu_ioas_alloc ioas = { .size = sizeof(ioas) };
+	struct iommu_hwpt_alloc hwpt = {
+		.size = sizeof(hwpt),
+		.flags = IOMMU_HWPT_ALLOC_PASID,
+		.dev_id = m->dev_id,
+	};
+	struct domain *d = &m->d[n];
+	unsigned int i;
+
+	if (ioctl(m->iommufd, IOMMU_IOAS_ALLOC, &ioas))
+		return "IOMMU_IOAS_ALLOC";
+	d->ioas = ioas.out_ioas_id;
+	hwpt.pt_id = ioas.out_ioas_id;
+	if (ioctl(m->iommufd, IOMMU_HWPT_ALLOC, &hwpt))
+		return "IOMMU_HWPT_ALLOC";
+	d->hwpt = hwpt.out_hwpt_id;
+
+	for (i = 0; i < WAYS; i++) {
+		/* 0 is none */
+		__u32 pasid = WAYS * n + i, ctl = pasid ? SVATD_QCTL_CTL_PASID : 0;
+		struct vfio_device_attach_iommufd_pt attach = {
+			.argsz = sizeof(attach),
+			.flags = pasid ? VFIO_DEVICE_ATTACH_PASID : 0,
+			.pt_id = d->hwpt,
+			.pasid = pasid,
+		};
+
+		if (ioctl(m->vfio, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach))
+			return pasid ? "VFIO_DEVICE_ATTACH_IOMMUFD_PT with a PASID" :
+				       "VFIO_DEVICE_ATTACH_IOMMUFD_PT";
+		if (!stop_queue(m, pasid))
+			return "stopping a queue";
+		ctrl_write(m, SVATD_QCTL(pasid) + SVATD_QCTL_PASID, pasid);
+		ctrl_write(m, SVATD_QCTL(pasid) + SVATD_QCTL_CTL, ctl);
+		ctrl_write(m, SVATD_QCTL(pasid) + SVATD_QCTL_CTL, ctl | SVATD_QCTL_CTL_ENABLE);
+		d->q[i].fd = -1;
+		d->q[i].page = m->queues + pasid * SVATD_QUEUE_STRIDE;
+	}
+
+	d->steady = shared_memory(page_size);
+	if (!d->steady)
+		return "mmap";
+	store(d->steady, domain_tag(m, d, 0));
+	if (map_page(m, d, STEADY, d->steady))
+		return "IOMMU_IOAS_MAP";
+	return NULL;
+}
+
+FIXTURE(move)
+{
+	struct machine m;
+};
+
+FIXTURE_SETUP(move)
+{
+	struct machine *m = &self->m;
+	const char *problem;
+	struct sva_queue q;
+	unsigned int i;
+	int ret;
+
+	page_size = sysconf(_SC_PAGESIZE);
+	m->vfio = -1;
+	m->iommufd = -1;
+	m->trace.pipe = -1;
+	ret = sva_queue_init(&q);
+	if (ret && sva_skip_reason(ret))
+		SKIP(return, "%s", sva_skip_reason(ret));
+	ASSERT_EQ(0, ret);
+	sva_queue_close(&q);
+	if (!find_second(m->pci))
+		SKIP(return, "no second sva-testdev behind the same SMMU");
+	if (access("/sys/bus/pci/drivers/vfio-pci", F_OK))
+		SKIP(return, "no vfio-pci in this kernel");
+	m->iommufd = open("/dev/iommu", O_RDWR);
+	if (m->iommufd < 0)
+		SKIP(return, "no /dev/iommu in this kernel");
+	ret = asid_trace_open(&m->trace);
+	if (ret == -ENOENT)
+		SKIP(return, "no tracepoints arm_smmu_v3:arm_smmu_asid_* in this kernel");
+	ASSERT_EQ(0, ret);
+	if (smmu_map(&m->smmu, smmu_find(sva_device())))
+		SKIP(return, "the SMMU's registers cannot be read: no /dev/mem");
+
+	ret = change_driver(m->pci, "vfio-pci");
+	ASSERT_EQ(0, ret);
+	problem = open_vfio(m);
+	ASSERT_EQ(NULL, problem) {
+		TH_LOG("%s: %m", problem);
+	}
+	m->nr_domains = from_env("SVA_MOVE_DOMAINS", 16);
+	if (m->nr_domains > MAX_DOMAINS)
+		m->nr_domains = MAX_DOMAINS;
+	i = (ctrl_read(m, SVATD_CAPS) & SVATD_CAPS_QUEUES) / WAYS;
+	if (m->nr_domains > i)
+		m->nr_domains = i;
+	for (i = 0; i < m->nr_domains; i++) {
+		problem = new_domain(m, i);
+		ASSERT_EQ(NULL, problem) {
+			TH_LOG("domain %u: %s: %m", i, problem);
+		}
+	}
+
+	/* Without BTM no process wants a certain ASID */
+	ASSERT_EQ(0, sva_queue_init(&q));
+	sva_queue_close(&q);
+	asid_trace_update(&m->trace);
+	m->btm = m->trace.shares + m->trace.fallbacks;
+	m->shared = shared_memory(page_size);
+	ASSERT_NE(NULL, m->shared);
+}
+
+FIXTURE_TEARDOWN(move)
+{
+	struct machine *m = &self->m;
+	bool settled = !m->shared || asid_trace_settle(&m->trace, SVA_TIMEOUT_MS);
+	bool quiet = true;
+	unsigned int i;
+
+	for (i = 0; i < WAYS * m->nr_domains; i++)
+		quiet &= stop_queue(m, i);
+	asid_trace_close(&m->trace);
+	smmu_unmap(&m->smmu);
+	if (m->vfio >= 0)
+		close(m->vfio);
+	if (m->iommufd >= 0)
+		close(m->iommufd);
+	EXPECT_TRUE(quiet);
+	EXPECT_TRUE(settled);
+}
+
+/*
+ * A page that comes and goes
+ */
+struct stale {
+	unsigned int reads;	/* the device found the canary */
+	unsigned int writes;	/* the device overwrote the canary, or went on */
+	unsigned int failures;	/* anything else that should not be */
+};
+
+static void poll_page(struct sva_queue *q, unsigned int where, __u64 value)
+{
+	sva_poll_start(q, 0, address(where), page_size, page_size / PLACES, value, value);
+}
+
+static void hammer_page(struct sva_queue *q, unsigned int where, __u64 value)
+{
+	sva_hammer_start(q, 1, address(where), page_size, page_size / PLACES, value);
+}
+
+/*
+ * Wait until a slot has come this far, or has ended. Sleep meanwhile: the other
+ * threads and the processes shall run.
+ */
+static unsigned int wait_for(struct sva_queue *q, unsigned int slot, __u64 count,
+			     struct sva_result *res)
+{
+	double start = now();
+
+	for (;;) {
+		sva_peek(q, slot, res);
+		if (res->code != SVATD_ST_RUNNING || res->count >= count ||
+		    now() - start > STALE_MS / 1e3)
+			return res->code;
+		usleep(50);
+	}
+}
+
+static bool runs(struct sva_queue *q, unsigned int slot)
+{
+	struct sva_result res;
+
+	return wait_for(q, slot, PLACES, &res) == SVATD_ST_RUNNING && res.count >= PLACES;
+}
+
+/* After it was unmapped: an access must be refused, and end what runs */
+static void expect_refused(struct sva_queue *q, unsigned int slot, struct stale *stale)
+{
+	struct sva_result res;
+	unsigned int code = wait_for(q, slot, -1, &res);
+
+	if (code == SVATD_ST_FAULT)
+		return;
+	if (code == SVATD_ST_MISMATCH && res.value == CANARY) {
+		stale->reads++;
+	} else if (code == SVATD_ST_RUNNING) {
+		stale->writes++;
+		sva_stop(q, slot, NULL);
+	} else {
+		ksft_print_msg("slot %u: %s, value %#llx\n", slot, sva_status_name(code),
+			       res.value);
+		stale->failures++;
+	}
+}
+
+/*
+ * Map the page, let the device read it by one way into the domain and write it
+ * by the other, unmap it, and use the memory for something else. If @too_early,
+ * use it before it is unmapped: a device that is still allowed to access it
+ * looks like one with a stale translation.
+ */
+static void churn(struct machine *m, struct domain *d, __u64 *page, unsigned int round,
+		  bool too_early, struct stale *stale)
+{
+	struct sva_queue *reader = &d->q[round % WAYS], *writer = &d->q[(round + WAYS / 2) % WAYS];
+	__u64 good = domain_tag(m, d, round + 1);
+	struct sva_result res;
+
+	store(page, good);
+	if (map_page(m, d, CHURNED, page)) {
+		stale->failures++;
+		return;
+	}
+	poll_page(reader, CHURNED, good);
+	hammer_page(writer, CHURNED, good);
+	if (!runs(reader, 0) || !runs(writer, 1))
+		stale->failures++;
+	if (too_early) {
+		/* Without the writer, which would undo it before it is read */
+		sva_stop(writer, 1, NULL);
+		store(page, CANARY);
+		if (wait_for(reader, 0, -1, &res) == SVATD_ST_MISMATCH && res.value == CANARY)
+			stale->reads++;
+		hammer_page(writer, CHURNED, good);
+		if (!runs(writer, 1))
+			stale->failures++;
+	}
+	if (unmap_page(m, d, CHURNED))
+		stale->failures++;
+	if (!too_early)
+		store(page, CANARY);
+	expect_refused(writer, 1, stale);
+	if (!too_early)
+		expect_refused(reader, 0, stale);
+	if (differs(page, CANARY))
+		stale->writes++;
+
+	if (round % STEADY_ROUNDS)
+		return;
+	good = domain_tag(m, d, 0);
+	poll_page(reader, STEADY, good);
+	if (!runs(reader, 0) || sva_stop(reader, 0, NULL) != SVATD_ST_STOPPED)
+		stale->failures++;
+}
+
+struct worker {
+	pthread_t thread;
+	struct machine *m;
+	unsigned int first;
+	bool *stop;
+	unsigned int rounds;
+	struct stale stale;
+};
+
+/* Round the domains that are this thread's */
+static void *work(void *arg)
+{
+	struct worker *w = arg;
+	__u64 *page = shared_memory(page_size);
+	unsigned int n = w->first;
+
+	while (!__atomic_load_n(w->stop, __ATOMIC_ACQUIRE)) {
+		churn(w->m, &w->m->d[n], page, w->rounds++, false, &w->stale);
+		n += WORKERS;
+		if (n >= w->m->nr_domains)
+			n = w->first;
+	}
+	return NULL;
+}
+
+/*
+ * Processes that bind
+ */
+struct binders {
+	pid_t pid[BINDERS + IDLERS];
+	unsigned int nr;
+	int pipe[2];
+};
+
+static int new_page(char *addr, __u64 value)
+{
+	if (mmap(addr, page_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+		 -1, 0) != addr)
+		return -1;
+	store((__u64 *)addr, value);
+	return 0;
+}
+
+/* Bind, and let the device copy what is at the addresses that domains use */
+static int bind_once(unsigned int id)
+{
+	__u64 value = 0x5a00000000000000ULL | id, *scratch = (__u64 *)address(SCRATCH);
+	struct sva_queue q;
+	unsigned int i;
+	int ret;
+
+	if (new_page(address(CHURNED), value) || new_page(address(STEADY), value) ||
+	    new_page(address(SCRATCH), 0))
+		return 1;
+	ret = sva_queue_init(&q);
+	if (ret) {
+		ksft_print_msg("bind: %s\n", strerror(-ret));
+		return 1;
+	}
+	for (i = CHURNED; i <= STEADY; i++) {
+		ret = sva_copy(&q, 0, scratch, address(i), page_size, NULL);
+		if (ret != SVATD_ST_OK || differs(scratch, value)) {
+			ksft_print_msg("process: %s, page %u, value %#llx instead of %#llx\n",
+				       sva_status_name(ret), i, scratch[0], value);
+			return 2;
+		}
+		store(scratch, 0);
+	}
+	/* Exit takes longer while it is bound: a grace period of SRCU */
+	if (id % 16)
+		sva_queue_close(&q);
+	return 0;
+}
+
+/* Bind, and stay so until the other end of the pipe is closed */
+static int idler(int end)
+{
+	struct sva_queue q;
+	char c;
+
+	if (sva_queue_init(&q))
+		return 1;
+	return read(end, &c, 1);
+}
+
+static int binder(unsigned int id, struct shared *shared)
+{
+	int status;
+	pid_t pid;
+
+	while (!__atomic_load_n(&shared->stop, __ATOMIC_ACQUIRE)) {
+		id += BINDERS;
+		pid = fork();
+		if (pid < 0)
+			return 1;
+		if (!pid)
+			_exit(bind_once(id));
+		if (waitpid(pid, &status, 0) != pid)
+			return 1;
+		if (status)
+			__atomic_fetch_add(&shared->bad, 1, __ATOMIC_RELAXED);
+		__atomic_fetch_add(&shared->binds, 1, __ATOMIC_RELAXED);
+	}
+	return 0;
+}
+
+/* What forks must be no copy of this process, with its threads and its files */
+static void start_binders(struct __test_metadata *_metadata, struct machine *m,
+			  struct binders *b)
+{
+	unsigned int i;
+	long queues;
+
+	ASSERT_EQ(0, sva_device_attr("available_instances", &queues));
+	ASSERT_LT(2 * BINDERS, queues);
+	b->nr = queues - 2 * BINDERS;
+	if (b->nr > IDLERS)
+		b->nr = IDLERS;
+	b->nr += BINDERS;
+	ASSERT_EQ(0, pipe(b->pipe));
+	m->shared->stop = 0;
+	for (i = 0; i < b->nr; i++) {
+		fflush(NULL);
+		b->pid[i] = fork();
+		ASSERT_LE(0, b->pid[i]);
+		if (b->pid[i])
+			continue;
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		close(m->vfio);
+		close(m->iommufd);
+		close(b->pipe[1]);
+		_exit(i < BINDERS ? binder(i, m->shared) : idler(b->pipe[0]));
+	}
+}
+
+static void stop_binders(struct __test_metadata *_metadata, struct machine *m,
+			 struct binders *b)
+{
+	unsigned int i;
+	int status;
+
+	__atomic_store_n(&m->shared->stop, 1, __ATOMIC_RELEASE);
+	close(b->pipe[1]);
+	for (i = 0; i < b->nr; i++) {
+		EXPECT_EQ(b->pid[i], waitpid(b->pid[i], &status, 0));
+		EXPECT_EQ(0, status);
+	}
+	close(b->pipe[0]);
+	EXPECT_EQ(0, m->shared->bad) {
+		TH_LOG("stale access: %u processes' device found what is not theirs",
+		       m->shared->bad);
+	}
+}
+
+/* The ASIDs of the CPUs and of the domains must meet: NULL, or why they do not */
+static const char *no_collisions(struct machine *m)
+{
+	if (!m->btm)
+		return "broadcast TLB maintenance is off: no process wants an ASID";
+	if (smmu_asid16(&m->smmu))
+		return "ASIDs of 16 bits hardly ever meet (QEMU: x-asid-bits=8 for CPUs and SMMU)";
+	if (cpu_asids() && cpu_asids() < 256)
+		return "KPTI: processes have odd ASIDs and domains even ones";
+	return NULL;
+}
+
+/* What finds stale accesses must find them, when memory is reused too early */
+TEST_F_TIMEOUT(move, detector, 60)
+{
+	struct machine *m = &self->m;
+	__u64 *page = shared_memory(page_size);
+	struct stale stale = {};
+	unsigned int i;
+
+	ASSERT_NE(NULL, page);
+	for (i = 0; i < WAYS * m->nr_domains; i++)
+		churn(m, &m->d[i / WAYS], page, i, true, &stale);
+	EXPECT_EQ(i, stale.reads);
+	EXPECT_EQ(i, stale.writes);
+	EXPECT_EQ(0, stale.failures);
+}
+
+TEST_F_TIMEOUT(move, nothing_moves, 60)
+{
+	struct machine *m = &self->m;
+	__u64 *page = shared_memory(page_size);
+	struct stale stale = {};
+	unsigned int i;
+
+	ASSERT_NE(NULL, page);
+	for (i = 0; i < 2 * WAYS * m->nr_domains; i++)
+		churn(m, &m->d[i / 2 / WAYS], page, i, false, &stale);
+	EXPECT_EQ(0, stale.reads);
+	EXPECT_EQ(0, stale.writes);
+	EXPECT_EQ(0, stale.failures);
+}
+
+TEST_F_TIMEOUT(move, stress, 300)
+{
+	struct machine *m = &self->m;
+	unsigned int target = from_env("SVA_MOVE_TARGET", 1000);
+	/* A kernel that cannot move a domain shows that soon enough */
+	unsigned int seconds = from_env("SVA_MOVE_SECONDS", m->trace.has_move ? 100 : 5);
+	const char *reason = no_collisions(m);
+	struct worker w[WORKERS];
+	struct stale stale = {};
+	unsigned int i, rounds = 0;
+	struct binders b;
+	bool stop = false;
+	double start;
+
+	if (reason)
+		SKIP(return, "%s", reason);
+	start_binders(_metadata, m, &b);
+	for (i = 0; i < WORKERS; i++) {
+		w[i] = (struct worker) { .m = m, .first = i, .stop = &stop };
+		ASSERT_EQ(0, pthread_create(&w[i].thread, NULL, work, &w[i]));
+	}
+	start = now();
+	while (now() - start < seconds && m->trace.moves < target) {
+		usleep(50000);
+		asid_trace_update(&m->trace);
+	}
+	__atomic_store_n(&stop, true, __ATOMIC_RELEASE);
+	for (i = 0; i < WORKERS; i++) {
+		pthread_join(w[i].thread, NULL);
+		rounds += w[i].rounds;
+		stale.reads += w[i].stale.reads;
+		stale.writes += w[i].stale.writes;
+		stale.failures += w[i].stale.failures;
+	}
+	stop_binders(_metadata, m, &b);
+	asid_trace_update(&m->trace);
+
+	TH_LOG("%.0f s: %u domains, %u unmaps, %u processes", now() - start, m->nr_domains,
+	       rounds, m->shared->binds);
+	TH_LOG("%u moves, %u ASIDs shared, %u fell back, %u of them because of a collision",
+	       m->trace.moves, m->trace.shares, m->trace.fallbacks,
+	       m->trace.collisions);
+	EXPECT_EQ(0, stale.reads + stale.writes) {
+		TH_LOG("stale access: %u unmapped pages were read, %u were written", stale.reads,
+		       stale.writes);
+	}
+	EXPECT_EQ(0, stale.failures);
+	EXPECT_LT(0, rounds);
+	EXPECT_LT(0, m->shared->binds);
+	/* Nothing that failed is hidden by that */
+	if (!m->trace.has_move && __test_passed(_metadata))
+		SKIP(return, "this kernel moves no ASID: no tracepoint arm_smmu_asid_move");
+	EXPECT_LE(target, m->trace.moves);
+}
+
+/*
+ * Commands for an unmap
+ */
+struct commands {
+	unsigned int least;
+	unsigned int one_more;	/* unmaps with one command more than the least */
+	unsigned int most;
+};
+
+static struct commands count_commands(struct __test_metadata *_metadata,
+				      struct machine *m)
+{
+	__u64 *page = shared_memory(page_size);
+	__u32 prod, n[SAMPLES];
+	struct commands c = {};
+	unsigned int i, k;
+
+	ASSERT_NE(NULL, page);
+	for (i = 0; i < SAMPLES; i++) {
+		struct domain *d = &m->d[i % m->nr_domains];
+
+		store(page, i);
+		ASSERT_EQ(0, map_page(m, d, CHURNED, page));
+		for (k = 0; k < WAYS; k++)
+			ASSERT_EQ(SVATD_ST_OK,
+				  sva_fill(&d->q[k], 2, address(CHURNED), i, page_size, NULL));
+		prod = smmu_cmdq_prod(&m->smmu);
+		ASSERT_EQ(0, unmap_page(m, d, CHURNED));
+		n[i] = smmu_cmdq_advance(&m->smmu, prod, smmu_cmdq_prod(&m->smmu));
+	}
+	munmap(page, page_size);
+	c.least = n[0];
+	for (i = 0; i < SAMPLES; i++) {
+		if (n[i] < c.least)
+			c.least = n[i];
+		if (n[i] > c.most)
+			c.most = n[i];
+	}
+	for (i = 0; i < SAMPLES; i++)
+		c.one_more += n[i] == c.least + 1;
+	return c;
+}
+
+/*
+ * Moves cost nothing before and after. Meanwhile, what is counted contains the
+ * commands of the moves and of the processes that come and go.
+ */
+TEST_F_TIMEOUT(move, commands_per_unmap, 120)
+{
+	struct machine *m = &self->m;
+	const char *reason = no_collisions(m);
+	struct commands before, during, after;
+	unsigned int moves;
+	struct binders b;
+
+	if (reason)
+		SKIP(return, "%s", reason);
+	if (!m->trace.has_move)
+		SKIP(return, "this kernel moves no ASID: no tracepoint arm_smmu_asid_move");
+	before = count_commands(_metadata, m);
+	moves = m->trace.moves;
+	start_binders(_metadata, m, &b);
+	during = count_commands(_metadata, m);
+	stop_binders(_metadata, m, &b);
+	EXPECT_TRUE(asid_trace_settle(&m->trace, SVA_TIMEOUT_MS));
+	moves = m->trace.moves - moves;
+	after = count_commands(_metadata, m);
+	TH_LOG("commands per unmap: %u to %u before, %u to %u after", before.least, before.most,
+	       after.least, after.most);
+	TH_LOG("during %u moves: %u to %u, of %d unmaps %u with one more than the least", moves,
+	       during.least, during.most, SAMPLES, during.one_more);
+	EXPECT_LT(0, moves);
+	EXPECT_EQ(before.least, before.most);
+	EXPECT_EQ(before.least, after.least);
+	EXPECT_EQ(before.most, after.most);
+	EXPECT_EQ(before.least, during.least);
+}
+
+static pid_t main_pid;
+
+/* Whatever happened, the device is not left with vfio-pci */
+static void give_back(void)
+{
+	char pci[NAME_LEN], driver[NAME_LEN];
+
+	if (getpid() == main_pid && find_second(pci) &&
+	    link_name(driver, "/sys/bus/pci/devices/%s/driver", pci) &&
+	    !strcmp(driver, "vfio-pci"))
+		change_driver(pci, "");
+}
+
+int main(int argc, char **argv)
+{
+	/* The harness does not return */
+	main_pid = getpid();
+	atexit(give_back);
+	return test_harness_run(argc, argv);
+}
