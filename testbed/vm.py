@@ -36,8 +36,7 @@ SPLAT = re.compile(
     r"|sleeping function called|Oops")
 FINISHED = re.compile(r"^sva-btm: finished with status (\d+)$")
 
-BASE = ("-nodefaults -no-user-config -nographic -nic none -no-reboot -d guest_errors "
-        "-serial stdio -monitor none").split()
+BASE = "-nodefaults -no-user-config -nographic -nic none -no-reboot -d guest_errors".split()
 
 
 @dataclasses.dataclass
@@ -124,7 +123,8 @@ def run(name: str, machine: str, kernel: str, append: str, script: str, timeout:
         keep = os.open(port, os.O_WRONLY)
         argv = command(machine, kernel, f"panic=-1 panic_on_warn=1 oops=panic {append}",
                        initrd_with(script, Path(tmp)))
-        argv += ["-device", "virtio-serial-pci,disable-legacy=on",
+        argv += ["-serial", "stdio", "-monitor", "none",
+                 "-device", "virtio-serial-pci,disable-legacy=on",
                  "-chardev", f"file,id=results,path={port}",
                  "-device", "virtserialport,chardev=results,name=results"]
         (log / f"{name}.cmd").write_text(shlex.join(argv) + "\n")
@@ -170,7 +170,6 @@ def run(name: str, machine: str, kernel: str, append: str, script: str, timeout:
 def interactive(machine: str, kernel: str, append: str, gdb: bool) -> int:
     """A prompt in the guest; with gdb, stopped before the first instruction."""
     argv = command(machine, kernel, append, initrd_with("", Path()))
-    argv = [a for a in argv if a not in ("-serial", "stdio", "-monitor", "none")]
     argv += ["-serial", "mon:stdio"]
     if gdb:
         vmlinux = objects(kernel) / "vmlinux"
