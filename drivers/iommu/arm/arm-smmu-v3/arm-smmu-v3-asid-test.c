@@ -527,11 +527,13 @@ static void asid_test_move_fails(struct kunit *test)
 						     arm_smmu_invs_replace_asid);
 			KUNIT_ASSERT_LE(test, asid, MAX_ASID);
 			t->smmu.asid_bits = ASID_BITS;
-			for (index = 1; index <= MAX_ASID; index++)
-				if (index != asid)
-					KUNIT_ASSERT_EQ(test, xa_insert(
-						&t->smmu.asid_map, index, sva,
-						GFP_KERNEL), 0);
+			for (index = 1; index <= MAX_ASID; index++) {
+				int ret = xa_insert(&t->smmu.asid_map, index,
+						    sva, GFP_KERNEL);
+
+				KUNIT_ASSERT_EQ(test, ret,
+						index == asid ? -EBUSY : 0);
+			}
 			KUNIT_EXPECT_EQ(test,
 					arm_smmu_share_asid(&t->smmu, sva,
 							    t->mm), -EBUSY);

@@ -1203,9 +1203,10 @@ TEST_F_TIMEOUT(teardown, with_dma_running, 120)
  * ASID any more, so nobody sends a TLBI for them.
  */
 #define DYING_PAGES	512			/* that the device writes to */
-#define DYING_SIZE	(256UL << 20)
-#define SPARE_SIZE	(64UL << 20)		/* left free, so that nobody is killed */
-#define CHUNK_SIZE	(1UL << 20)
+#define MIB		0x100000UL
+#define DYING_SIZE	(256 * MIB)
+#define SPARE_SIZE	(64 * MIB)		/* left free, so that nobody is killed */
+#define CHUNK_SIZE	MIB
 
 FIXTURE(dying)
 {
@@ -1300,7 +1301,7 @@ TEST_F_TIMEOUT(dying, big_process, 120)
 	for (i = 0; i < n * CHUNK_SIZE; i += page_size)
 		changed += load(chunks[i / CHUNK_SIZE] + i % CHUNK_SIZE) != 0;
 	EXPECT_EQ(0, changed) {
-		TH_LOG("stale access: the device wrote to %zu pages that a dead process no longer had",
+		TH_LOG("stale access: the device wrote to %zu pages of others, for a dead process",
 		       changed);
 	}
 	/* Else the test has not tested anything */
