@@ -20,7 +20,7 @@ help:
 	@echo 'make test      everything there is; ONLY="WORD ..." selects (make test ONLY=list lists)'
 	@echo 'make shell     a prompt in the guest, the device ready (KERNEL=mainline, series-on, debug ...)'
 	@echo 'make gdb       the same, stopped at the first instruction, for gdb to attach'
-	@echo 'make check     the static checks alone: series, style, scripts'
+	@echo 'make check     without a guest: series, style, scripts, the model of the ASID move'
 	@echo 'make tree      git trees of kernel and QEMU to edit: build/tree/linux, build/tree/qemu'
 	@echo 'make refresh   turn those edited trees back into patches and whole files'
 	@echo 'make mails     the kernel series as mails: build/mails'
@@ -50,7 +50,7 @@ test: qemu guest $(addprefix kernel-,$(shell $(py) $(T)/run.py --needs --only $(
 endif
 
 check: trees
-	@$(py) $(T)/run.py --only check
+	@$(py) $(T)/run.py --only check model
 
 shell gdb: qemu guest $(addprefix kernel-,$(shell $(py) $(T)/run.py --needs --only $(KERNEL)))
 	@$(py) $(T)/run.py --$@ $(KERNEL)
