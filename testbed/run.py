@@ -30,6 +30,7 @@ from typing import Any
 import vm
 
 RESULT = re.compile(r"^(not )?ok \d+")
+NOTICED = re.compile(r"\s*not ok \d+")
 
 
 @dataclasses.dataclass
@@ -163,10 +164,10 @@ def run_mutant(job: Job, verbose: bool) -> list[Case]:
     append = " ".join(["kunit.enable=0", job.machine["append"], catcher["append"],
                        f"arm_smmu_v3.mutant={job.config}"])
     result = vm.run(f"mutant@{job.config}", job.machine["qemu"], "mutants", append,
-                    catcher["run"] + "\n", catcher.getfloat("timeout"), verbose)
+                    catcher["run"] + "\n", catcher.getfloat("timeout"), verbose, until=NOTICED)
     cases, _ = parse_ktap([(t, l) for t, l in result.lines if not vm.FINISHED.match(l)])
     if caught := [name for name, status, _, _ in cases if status == "failed"]:
-        return job.cases([(job.config, "passed", result.seconds, f"{len(caught)} cases fail, {caught[0]} first")])
+        return job.cases([(job.config, "passed", result.seconds, f"{caught[0]} fails")])
     if result.error and cases:
         return job.cases([(job.config, "passed", result.seconds, result.error)])
     return job.failed(job.config, result.error or f"{job.test['caught_by']} did not notice", result.seconds)

@@ -109,8 +109,11 @@ def verdict(rc: int | None, lines: list[tuple[float, str]], console: str, timeou
 
 
 def run(name: str, machine: str, kernel: str, append: str, script: str, timeout: float,
-        verbose: bool = False, echo: bool = False) -> Result:
-    """Boot, run script in the guest, and judge. Never raises for the guest's sake."""
+        verbose: bool = False, echo: bool = False, until: re.Pattern[str] | None = None) -> Result:
+    """Boot, run script in the guest, and judge. Never raises for the guest's sake.
+
+    A line of the results that matches until ends the run: what follows does not matter.
+    """
     log = BUILD / "log" / "guest"
     log.mkdir(parents=True, exist_ok=True)
     console = log / f"{name}.console"
@@ -136,6 +139,7 @@ def run(name: str, machine: str, kernel: str, append: str, script: str, timeout:
                                     stderr=subprocess.STDOUT, start_new_session=True)
         buf = b""
         rc: int | None = None
+        enough = False
         try:
             while True:
                 rc = qemu.poll()
@@ -151,6 +155,9 @@ def run(name: str, machine: str, kernel: str, append: str, script: str, timeout:
                     lines.append((now, line))
                     if echo and not FINISHED.match(line):
                         print(line, flush=True)
+                    enough = enough or bool(until and until.match(line))
+                if enough:
+                    break
                 if not chunk:
                     if rc is not None or now > timeout:
                         break
