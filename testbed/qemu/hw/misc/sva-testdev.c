@@ -367,16 +367,17 @@ static void slot_run(SVATestDev *s, Queue *q, Slot *slot)
     }
 }
 
-static void sva_testdev_schedule(SVATestDev *s)
+static void sva_testdev_schedule(SVATestDev *s, int64_t latency)
 {
     if (!timer_pending(&s->timer)) {
         timer_mod(&s->timer,
-                  qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL) + s->latency_ns);
+                  qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL) + latency);
     }
 }
 
 static void sva_testdev_timer(void *opaque)
 {
+    int64_t start = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL);
     SVATestDev *s = opaque;
     bool more = false;
 
@@ -391,7 +392,13 @@ static void sva_testdev_timer(void *opaque)
         more |= q->running;
     }
     if (more) {
-        sva_testdev_schedule(s);
+        int64_t spent = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL) - start;
+
+        /*
+         * The vCPUs have been kept from the BQL: leave it to them for as long.
+         * With -icount the clock has stood still.
+         */
+        sva_testdev_schedule(s, MAX(s->latency_ns, spent));
     }
 }
 
@@ -468,7 +475,7 @@ static void slot_command(SVATestDev *s, Queue *q, Slot *slot, uint32_t cmd)
     if (status == SVATD_ST_RUNNING) {
         slot->status = status;
         q->running |= BIT(n);
-        sva_testdev_schedule(s);
+        sva_testdev_schedule(s, s->latency_ns);
     } else {
         slot_end(s, q, slot, status);
     }
