@@ -808,7 +808,8 @@ TEST_F_TIMEOUT(move, nothing_moves, 60)
 	EXPECT_EQ(0, stale.failures);
 }
 
-TEST_F_TIMEOUT(move, stress, 300)
+/* It ends by itself, as SVA_MOVE_SECONDS has it */
+TEST_F_TIMEOUT(move, stress, 3600)
 {
 	struct machine *m = &self->m;
 	unsigned int target = from_env("SVA_MOVE_TARGET", 1000);
