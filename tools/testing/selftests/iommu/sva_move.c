@@ -22,7 +22,7 @@
  *	SVA_MOVE_DEVICE   PCI name of the device to give to vfio-pci
  *	SVA_MOVE_DOMAINS  number of domains (16)
  *	SVA_MOVE_TARGET   number of moves to wait for (1000)
- *	SVA_MOVE_SECONDS  ... for so long at most (100)
+ *	SVA_MOVE_SECONDS  ... for so long at most (300)
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -814,7 +814,7 @@ TEST_F_TIMEOUT(move, stress, 3600)
 	struct machine *m = &self->m;
 	unsigned int target = from_env("SVA_MOVE_TARGET", 1000);
 	/* A kernel that cannot move a domain shows that soon enough */
-	unsigned int seconds = from_env("SVA_MOVE_SECONDS", m->trace.has_move ? 100 : 5);
+	unsigned int seconds = from_env("SVA_MOVE_SECONDS", m->trace.has_move ? 300 : 5);
 	const char *reason = no_collisions(m);
 	struct worker w[WORKERS];
 	struct stale stale = {};
