@@ -20,7 +20,7 @@ help:
 	@echo 'make test      everything there is; ONLY="WORD ..." selects (make test ONLY=list lists)'
 	@echo 'make shell     a prompt in the guest, the device ready (KERNEL=mainline, series-on, debug ...)'
 	@echo 'make gdb       the same, stopped at the first instruction, for gdb to attach'
-	@echo 'make check     without a guest: series, style, scripts, the model of the ASID move'
+	@echo 'make check     without a guest: each patch built with W=1, sparse, style, scripts, the model'
 	@echo 'make tree      git trees of kernel and QEMU to edit: build/tree/linux, build/tree/qemu'
 	@echo 'make refresh   turn those edited trees back into patches and whole files'
 	@echo 'make mails     the kernel series as mails: build/mails'
@@ -50,7 +50,8 @@ test: qemu guest $(addprefix kernel-,$(shell $(py) $(T)/run.py --needs --only $(
 endif
 
 check: trees
-	@$(py) $(T)/run.py --only check model
+	@$(T)/bin/check-builds progress
+	@$(py) $(T)/run.py --only check builds-all model
 
 shell gdb: qemu guest $(addprefix kernel-,$(shell $(py) $(T)/run.py --needs --only $(KERNEL)))
 	@$(py) $(T)/run.py --$@ $(KERNEL)

@@ -70,7 +70,7 @@ def inventory() -> configparser.ConfigParser:
 
 
 def jobs(cfg: configparser.ConfigParser, only: list[str]) -> list[Job]:
-    """All jobs, or those that a word of ONLY names. An unknown word is an error."""
+    """All jobs but those of group nodefault, or those that a word of ONLY names. An unknown word is an error."""
     found, unknown = [], set(only)
     for section in cfg.sections():
         if section.startswith("config "):
@@ -80,7 +80,7 @@ def jobs(cfg: configparser.ConfigParser, only: list[str]) -> list[Job]:
         for config in [mutant] if mutant else test.get("configs", "host").split():
             machine = None if config == "host" else cfg[f"config {config if not mutant else test['config']}"]
             words = {name, config, f"{name}@{config}", *test.get("groups", "").split()}
-            if not only or words & set(only):
+            if words & set(only) or not only and "nodefault" not in words:
                 found.append(Job(name, config, test, machine))
             unknown -= words
     if unknown:

@@ -79,3 +79,23 @@ step() {
 fresh() {
 	[[ -f $1 && $(<"$1") == "$2" ]]
 }
+
+# kmake SOURCES OBJECTS ARGUMENT...
+kmake() {
+	local src=$1 obj=$2
+	shift 2
+	make -C "$src" O="$obj" ARCH=arm64 CROSS_COMPILE="ccache $CROSS" -j "$JOBS" "$@"
+}
+
+# Every symbol that the fragments ask for must be what they say
+survived() {
+	local config=$1 lost
+	shift
+	lost=$(cat "$@" | grep -oE '^CONFIG_[A-Z0-9_]+=.*' | sed 's/=n$/=n/' | sort -u | while read -r line; do
+		case $line in
+		*=n) ! grep -q "^${line%=n}=" "$config" || echo "$line" ;;
+		*) grep -qxF -- "$line" "$config" || echo "$line" ;;
+		esac
+	done)
+	[[ -z $lost ]] || die "these did not survive olddefconfig: ${lost//$'\n'/ }"
+}
