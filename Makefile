@@ -5,6 +5,7 @@ BUILD	?= build
 ONLY	?=
 KERNEL	?= series
 PREFIX	?= RFC
+VERSION	?=
 export BUILD := $(abspath $(BUILD))
 
 T	:= testbed
@@ -66,8 +67,10 @@ refresh:
 	@$(SERIES) --dir . refresh --tree $(BUILD)/tree/linux
 	@$(SERIES) --dir $(T)/qemu refresh --tree $(BUILD)/tree/qemu
 
-mails: setup
-	@$(SERIES) --dir . mails --base $(CACHE)/base/linux --out $(BUILD)/mails --prefix '$(PREFIX)' --cover cover.txt
+mails: trees
+	@mkdir -p $(BUILD) && $(py) $(T)/cover.py >$(BUILD)/cover.txt
+	@$(SERIES) --dir . mails --base $(CACHE)/base/linux --out $(BUILD)/mails --prefix '$(PREFIX)' $(if $(VERSION),--version $(VERSION)) \
+		--cover $(BUILD)/cover.txt --maintainers $(CACHE)/linux/src
 	@echo 'The mails are in $(BUILD)/mails'
 
 clean:

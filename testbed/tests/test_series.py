@@ -576,6 +576,23 @@ class Mails(SeriesTest):
         self.assertEqual(snapshot(self.mails), before)
         self.run_ok(*self.verify())
 
+    def test_recipients(self):
+        script = "#!/bin/sh\ngrep -q '^+++ b/' \"$3\" || exit 1\n" + "".join(f"echo '{line}'\n" for line in (
+            "Jos\u00e9 Mantenedor <jose@example.org> (reviewer:X,maintainer:CORE (NEW CORE))", "Re Viewer <r@example.org> (reviewer:CORE)",
+            "core@lists.example.org (open list:CORE)", "Jos\u00e9 Mantenedor <jose@example.org> (reviewer:OTHER)"))
+        put(self.tmp, {"k/scripts/get_maintainer.pl": script}, 0o755)
+        put(self.tmp, {"cover.md": "mm: A series\nCc: Fr Iend <f@example.org>\n\nWhat it is for.\n"})
+        names = self.write("--cover", self.tmp / "cover.md", "--maintainers", self.tmp / "k")
+        for name in names:
+            text = (self.mails / name).read_text()
+            self.assertRegex(text, r"\nTo: =\?utf-8\?.*\?= <jose@example.org>\n"
+                             r"Cc: Re Viewer <r@example.org>,\n\s+core@lists.example.org,\n\s+Fr Iend <f@example.org>\n")
+        self.assertNotIn("Cc:", (self.mails / names[0]).read_text().partition("\n\n")[2])
+        self.run_ok(*self.verify())
+        put(self.tmp, {"k/scripts/get_maintainer.pl": "#!/bin/sh\nexit 2\n"}, 0o755)
+        self.run_bad("mails", "--base", self.base, "--out", self.mails, "--maintainers", self.tmp / "k",
+                     says="get_maintainer.pl: names nobody")
+
     def test_mails_that_differ(self):
         self.run_bad("mails", "--base", self.base, "--out", self.mails, "--cover", self.tmp / "none", says="No such file")
         self.mails.mkdir()
