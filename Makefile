@@ -13,11 +13,12 @@ CACHE	:= $(or $(SVA_BTM_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sva-btm)
 SERIES	:= $(T)/bin/series
 py	:= PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3
 
-.PHONY: help demo test shell gdb check tree refresh mails clean
+.PHONY: help demo bench test shell gdb check tree refresh mails clean
 .PHONY: setup trees qemu guest kernel-mainline kernel-series kernel-debug kernel-mutants
 
 help:
 	@echo 'make demo      a process shares its memory with a device, and what each unmap costs'
+	@echo 'make bench     curves of that cost: build/report/cost-*.svg'
 	@echo 'make test      everything there is; ONLY="WORD ..." selects (make test ONLY=list lists)'
 	@echo 'make shell     a prompt in the guest, the device ready (KERNEL=mainline, series-on, debug ...)'
 	@echo 'make gdb       the same, stopped at the first instruction, for gdb to attach'
@@ -41,6 +42,10 @@ kernel-mainline kernel-series kernel-debug kernel-mutants: kernel-%: trees
 
 demo: qemu guest kernel-mainline kernel-series
 	@$(py) $(T)/demo.py
+
+bench: qemu guest kernel-mainline kernel-series
+	@$(T)/bin/setup bench
+	@$(py) $(T)/bench.py
 
 ifeq ($(ONLY),list)
 test:
