@@ -187,6 +187,9 @@ def run_guest(job: Job, verbose: bool) -> list[Case]:
     if error.startswith("the guest's commands ended") and any(r == "failed" for _, r, _, _ in cases):
         error = ""      # said case by case
     out = judge(job, cases)
+    said = f"broadcast TLB maintenance {job.machine['btm']}\n"
+    if job.machine["btm"] and said not in result.console.read_text(errors="replace").replace("\r", ""):
+        out += job.failed("log", f"the kernel did not log: {said}", result.seconds)
     if error or wrong:
         why = "; ".join(filter(None, (error, wrong)))
         out += job.failed("boot", f"{why}\n  end of {result.console}:\n{vm.tail(result.console)}", result.seconds)

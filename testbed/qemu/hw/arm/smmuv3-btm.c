@@ -16,6 +16,13 @@
 #include "hw/arm/smmuv3.h"
 #include "smmuv3-internal.h"
 
+/* The regimes of the CPUs, by that of a stream */
+static const uint8_t world_regime[] = {
+    [SMMU_WORLD_EL1] = ARM_TLB_REGIME_EL10,
+    [SMMU_WORLD_EL2] = ARM_TLB_REGIME_EL2,
+    [SMMU_WORLD_EL2_E2H] = ARM_TLB_REGIME_EL20,
+};
+
 /*
  * Must this entry go? The model drops what it has to drop and nothing more, so
  * that it does not forgive a driver that relies on a broadcast it never got.
@@ -28,6 +35,9 @@ static gboolean smmuv3_btm_match(gpointer k, gpointer v, gpointer opaque)
     uint64_t first, last, tlbi_last;
     bool stage1 = key->asid >= 0;
 
+    if (!(tlbi->regimes & world_regime[key->world])) {
+        return false;
+    }
     if (!(tlbi->stages & (stage1 ? ARM_TLB_STAGE_1 : ARM_TLB_STAGE_2))) {
         return false;
     }
@@ -46,11 +56,16 @@ static gboolean smmuv3_btm_match(gpointer k, gpointer v, gpointer opaque)
     if (!tlbi->by_addr) {
         return true;
     }
+    /* EL2 has no ASIDs, but it may have ASET all the same */
+    if (key->world == SMMU_WORLD_EL2 && entry->aset) {
+        return false;
+    }
 
     /* If stage 2 gave the entry its size, stage 1's is not known any more */
     if (!entry->s2_sized &&
         ((tlbi->tg && tlbi->tg != key->tg) ||
-         (tlbi->ttl && tlbi->ttl != key->level))) {
+         (tlbi->ttl && (entry->table ? tlbi->ttl <= key->level :
+                                       tlbi->ttl != key->level)))) {
         return false;
     }
     first = entry->entry.iova;
@@ -81,8 +96,13 @@ static const char *smmuv3_btm_ignore(SMMUv3State *s,
     if (tlbi->space != ARMSS_NonSecure) {
         return "not Non-secure";
     }
-    if (!(tlbi->regimes & ARM_TLB_REGIME_EL10)) {
+    if (!(tlbi->regimes & (s->hyp ? ARM_TLB_REGIME_EL10 | ARM_TLB_REGIME_EL2 |
+                                    ARM_TLB_REGIME_EL20 :
+                                    ARM_TLB_REGIME_EL10))) {
         return "no stream of that regime";
+    }
+    if (!s->ril && tlbi->by_addr && tlbi->size > ARM_TLB_ADDRESS_SIZE) {
+        return "range without RIL";
     }
     return NULL;
 }
@@ -93,6 +113,7 @@ static void smmuv3_btm_notify(ARMTLBBroadcastListener *listener, CPUState *cs,
     SMMUv3State *s = container_of(listener, SMMUv3State, btm_listener);
     SMMUState *bs = ARM_SMMU(s);
     const char *ignore = smmuv3_btm_ignore(s, tlbi);
+    ARMTLBBroadcast op = *tlbi;
     unsigned int dropped;
 
     smmuv3_count_broadcast(s, tlbi);
@@ -102,10 +123,18 @@ static void smmuv3_btm_notify(ARMTLBBroadcastListener *listener, CPUState *cs,
         return;
     }
 
+    if (!s->ril) { /* which hints came with */
+        op.tg = 0;
+        op.ttl = 0;
+    }
+
     /* Translations are made under the mutex, not always under the BQL */
     WITH_QEMU_LOCK_GUARD(&s->mutex) {
         dropped = g_hash_table_foreach_remove(bs->iotlb, smmuv3_btm_match,
-                                              (gpointer)tlbi);
+                                              &op);
+        if (!op.by_addr || !op.leaf) {
+            g_hash_table_foreach_remove(bs->walk_cache, smmuv3_btm_match, &op);
+        }
         smmu_inv_notifiers_all(bs);
     }
     s->counters[SMMUV3_COUNTER_DROP_BROADCAST] += dropped;

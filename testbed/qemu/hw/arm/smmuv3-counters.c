@@ -48,6 +48,7 @@ static const char * const counter_names[SMMUV3_COUNTER_NUM] = {
     [SMMUV3_COUNTER_IOTLB_MISS] = "iotlb-miss",
     [SMMUV3_COUNTER_FAULT] = "fault",
     [SMMUV3_COUNTER_EVENT] = "event",
+    [SMMUV3_COUNTER_WALK_CACHE_HIT] = "walk-cache-hit",
 };
 
 void smmuv3_counters_init(SMMUv3State *s)

@@ -9,8 +9,8 @@
  * reset, and wrap. As QOM properties "counter-..." (64 bits) they are always
  * there.
  *
- * A broadcast TLBI is ignored if SMMUEN=0, CR2.PTM=1, the SMMU is deaf, or it
- * has no stream of that regime and security state.
+ * A broadcast TLBI is ignored if SMMUEN=0, CR2.PTM=1, the SMMU is deaf, it has
+ * no stream of that regime and security state, or no RIL if it is a range.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -71,6 +71,9 @@
 #define SMMUV3_COUNTER_FAULT                37
 #define SMMUV3_COUNTER_EVENT                38
 
-#define SMMUV3_COUNTER_NUM                  39
+/* Walks that did not begin at the root, thanks to the walk cache */
+#define SMMUV3_COUNTER_WALK_CACHE_HIT       39
+
+#define SMMUV3_COUNTER_NUM                  40
 
 #endif
