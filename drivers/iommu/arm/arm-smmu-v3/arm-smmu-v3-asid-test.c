@@ -280,6 +280,17 @@ static u32 asid_test_cd_asid(struct arm_smmu_cd *cd)
 	return FIELD_GET(CTXDESC_CD_0_ASID, le64_to_cpu(cd->data[0]));
 }
 
+/* Of the first word of a command */
+static u32 asid_test_cmd_op(u64 cmd)
+{
+	return FIELD_GET(CMDQ_0_OP, cmd);
+}
+
+static u32 asid_test_cmd_asid(u64 cmd)
+{
+	return FIELD_GET(CMDQ_TLBI_0_ASID, cmd);
+}
+
 static bool asid_test_in_array(struct asid_test *t, u32 asid)
 {
 	struct arm_smmu_invs *invs =
@@ -338,7 +349,7 @@ static int asid_test_issue_cmdlist(struct arm_smmu_device *smmu,
 		KUNIT_ASSERT_LT(test, t->move.num_cmds,
 				ARRAY_SIZE(t->move.cmds));
 		t->move.cmds[t->move.num_cmds++] = cmd;
-		switch (FIELD_GET(CMDQ_0_OP, cmd)) {
+		switch (asid_test_cmd_op(cmd)) {
 		case CMDQ_OP_CFGI_CD:
 			KUNIT_ASSERT_LT(test, sid, ARRAY_SIZE(t->move.master));
 			KUNIT_ASSERT_LT(test, ssid, NUM_CDS);
@@ -346,8 +357,7 @@ static int asid_test_issue_cmdlist(struct arm_smmu_device *smmu,
 				t->move.master[sid].cds[ssid];
 			break;
 		case CMDQ_OP_TLBI_NH_ASID:
-			__clear_bit(FIELD_GET(CMDQ_TLBI_0_ASID, cmd),
-				    t->move.filled);
+			__clear_bit(asid_test_cmd_asid(cmd), t->move.filled);
 			break;
 		default:
 			KUNIT_FAIL(test, "unexpected command %llx", cmd);
@@ -449,12 +459,11 @@ static void asid_test_move(struct kunit *test)
 	/* Each CD, then the old ASID: no command more */
 	KUNIT_EXPECT_EQ(test, t->move.num_cmds, NUM_ATTACHED + 1);
 	for (i = 0; i != NUM_ATTACHED; i++)
-		KUNIT_EXPECT_EQ(test, FIELD_GET(CMDQ_0_OP, t->move.cmds[i]),
+		KUNIT_EXPECT_EQ(test, asid_test_cmd_op(t->move.cmds[i]),
 				CMDQ_OP_CFGI_CD);
-	KUNIT_EXPECT_EQ(test, FIELD_GET(CMDQ_0_OP, t->move.cmds[i]),
+	KUNIT_EXPECT_EQ(test, asid_test_cmd_op(t->move.cmds[i]),
 			CMDQ_OP_TLBI_NH_ASID);
-	KUNIT_EXPECT_EQ(test, FIELD_GET(CMDQ_TLBI_0_ASID, t->move.cmds[i]),
-			asid);
+	KUNIT_EXPECT_EQ(test, asid_test_cmd_asid(t->move.cmds[i]), asid);
 
 	/* The process's ASID is in no CD of the domain, nor is it invalidated */
 	asid_test_invariants(test);
