@@ -39,13 +39,19 @@
 #define SVATD_CAPS_PASID_BITS	0x001f0000	/* 0: no PASID capability */
 #define SVATD_CAPS_PASID_SHIFT	16
 #define SVATD_CAPS_ATS		0x80000000	/* has an ATC */
+/* The ATC: entries now, and since reset Invalidate Requests and what they drop */
+#define SVATD_ATC_ENTRIES	0x0c	/* RO */
+#define SVATD_ATC_INVS		0x10	/* RO */
+#define SVATD_ATC_DROPS		0x14	/* RO */
 
 /* One block per queue. Only the driver can reach it, so only it sets a PASID */
 #define SVATD_QCTL(q)		(0x1000 + (q) * 0x20)
 #define SVATD_QCTL_CTL		0x00	/* RW */
 /*
- * 0 -> 1 clears every slot of the queue. 1 -> 0 ends every operation in flight;
- * once SVATD_QCTL_STATE reads 0 the queue sends no transaction any more.
+ * 0 -> 1 clears every slot of the queue, and has no effect while it is busy.
+ * 1 -> 0 ends every operation in flight; once SVATD_QCTL_STATE reads 0 the queue
+ * sends no transaction any more. The SMMU may hold one: that takes until it has
+ * been told what to do with it.
  */
 #define SVATD_QCTL_CTL_ENABLE	0x1
 /* Transactions carry the PASID; otherwise they carry none (the RID's domain) */
@@ -62,6 +68,13 @@
 #define SVATD_Q_DONE		0x00	/* RW1C: a bit per slot that completed */
 #define SVATD_Q_INFO		0x04	/* RO */
 #define SVATD_Q_INFO_ENABLED	0x1
+/* RO, since the queue was enabled: accesses whose translation was in the ATC,
+ * Translation Requests, accesses that the SMMU has held
+ */
+#define SVATD_Q_ATC_HITS	0x08
+#define SVATD_Q_ATC_MISSES	0x0c
+#define SVATD_Q_STALLS		0x10
+#define SVATD_Q_STALLED		0x14	/* RO: a bit per slot with one held now */
 #define SVATD_Q_SLOT(n)		(0x400 + (n) * 0x80)
 
 /*

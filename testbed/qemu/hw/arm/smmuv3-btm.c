@@ -9,6 +9,7 @@
 #include "qemu/osdep.h"
 #include "qapi/error.h"
 #include "qapi/visitor.h"
+#include "qemu/main-loop.h"
 #include "system/qtest.h"
 #include "system/tcg.h"
 #include "cpu.h"
@@ -107,16 +108,13 @@ static const char *smmuv3_btm_ignore(SMMUv3State *s,
     return NULL;
 }
 
-static void smmuv3_btm_notify(ARMTLBBroadcastListener *listener, CPUState *cs,
-                              const ARMTLBBroadcast *tlbi)
+static void smmuv3_btm_obey(SMMUv3State *s, const ARMTLBBroadcast *tlbi)
 {
-    SMMUv3State *s = container_of(listener, SMMUv3State, btm_listener);
     SMMUState *bs = ARM_SMMU(s);
     const char *ignore = smmuv3_btm_ignore(s, tlbi);
     ARMTLBBroadcast op = *tlbi;
     unsigned int dropped;
 
-    smmuv3_count_broadcast(s, tlbi);
     if (ignore) {
         s->counters[SMMUV3_COUNTER_BROADCAST_IGNORED]++;
         trace_smmuv3_btm_ignore(ignore);
@@ -142,6 +140,57 @@ static void smmuv3_btm_notify(ARMTLBBroadcastListener *listener, CPUState *cs,
                           tlbi->by_vmid ? tlbi->vmid : -1,
                           tlbi->by_asid ? tlbi->asid : -1,
                           tlbi->base, tlbi->size, tlbi->leaf);
+}
+
+/* A broadcast that takes effect when the vCPU that sent it executes a DSB */
+typedef struct SMMUv3DelayedTLBI {
+    CPUState *cs;
+    ARMTLBBroadcast tlbi;
+} SMMUv3DelayedTLBI;
+
+static void smmuv3_btm_notify(ARMTLBBroadcastListener *listener, CPUState *cs,
+                              const ARMTLBBroadcast *tlbi)
+{
+    SMMUv3State *s = container_of(listener, SMMUv3State, btm_listener);
+    SMMUv3DelayedTLBI delayed = { .cs = cs, .tlbi = *tlbi };
+
+    smmuv3_count_broadcast(s, tlbi);
+    if (s->btm_delay) {
+        g_array_append_val(s->btm_delayed, delayed);
+        qatomic_set(&s->btm_num_delayed, s->btm_delayed->len);
+        trace_smmuv3_btm_delay(cs->cpu_index, s->btm_delayed->len);
+    } else {
+        smmuv3_btm_obey(s, tlbi);
+    }
+}
+
+static void smmuv3_btm_dsb(ARMDSBListener *listener, CPUState *cs)
+{
+    SMMUv3State *s = container_of(listener, SMMUv3State, btm_dsb_listener);
+    SMMUv3DelayedTLBI *delayed;
+
+    /* What this vCPU has sent, it finds counted */
+    if (!qatomic_read(&s->btm_num_delayed)) {
+        return;
+    }
+
+    BQL_LOCK_GUARD();
+    for (int i = 0; i < s->btm_delayed->len; ) {
+        delayed = &g_array_index(s->btm_delayed, SMMUv3DelayedTLBI, i);
+        if (delayed->cs == cs) {
+            smmuv3_btm_obey(s, &delayed->tlbi);
+            g_array_remove_index(s->btm_delayed, i);
+        } else {
+            i++;
+        }
+    }
+    qatomic_set(&s->btm_num_delayed, s->btm_delayed->len);
+}
+
+/* For qtest again: any value is a DSB */
+static void smmuv3_btm_inject_dsb(Object *obj, bool value, Error **errp)
+{
+    smmuv3_btm_dsb(&ARM_SMMUV3(obj)->btm_dsb_listener, first_cpu);
 }
 
 /*
@@ -183,11 +232,20 @@ static void smmuv3_btm_inject(Object *obj, Visitor *v, const char *name,
     smmuv3_btm_notify(&s->btm_listener, first_cpu, &tlbi);
 }
 
+void smmuv3_btm_reset(SMMUv3State *s)
+{
+    if (s->btm_delay) {
+        g_array_set_size(s->btm_delayed, 0);
+        s->btm_num_delayed = 0;
+    }
+}
+
 bool smmuv3_btm_realize(SMMUv3State *s, Error **errp)
 {
     if (!s->btm) {
-        if (s->btm_deaf) {
-            error_setg(errp, "x-btm-deaf needs btm=on");
+        if (s->btm_deaf || s->btm_delay) {
+            error_setg(errp, "%s needs btm=on",
+                       s->btm_deaf ? "x-btm-deaf" : "x-btm-delay");
             return false;
         }
         return true;
@@ -199,9 +257,18 @@ bool smmuv3_btm_realize(SMMUv3State *s, Error **errp)
     }
     s->btm_listener.notify = smmuv3_btm_notify;
     arm_tlb_broadcast_add_listener(&s->btm_listener);
+    if (s->btm_delay) {
+        s->btm_delayed = g_array_new(false, false, sizeof(SMMUv3DelayedTLBI));
+        s->btm_dsb_listener.notify = smmuv3_btm_dsb;
+        arm_dsb_add_listener(&s->btm_dsb_listener);
+    }
     if (qtest_enabled()) {
         object_property_add(OBJECT(s), "x-btm-inject", "ARMTLBBroadcast",
                             NULL, smmuv3_btm_inject, NULL, NULL);
+        if (s->btm_delay) {
+            object_property_add_bool(OBJECT(s), "x-dsb-inject", NULL,
+                                     smmuv3_btm_inject_dsb);
+        }
     }
     return true;
 }

@@ -49,6 +49,13 @@ static const char * const counter_names[SMMUV3_COUNTER_NUM] = {
     [SMMUV3_COUNTER_FAULT] = "fault",
     [SMMUV3_COUNTER_EVENT] = "event",
     [SMMUV3_COUNTER_WALK_CACHE_HIT] = "walk-cache-hit",
+    [SMMUV3_COUNTER_ATS_REQUEST] = "ats-request",
+    [SMMUV3_COUNTER_ATS_TRANSLATED] = "ats-translated",
+    [SMMUV3_COUNTER_STALL] = "stall",
+    [SMMUV3_COUNTER_STALL_WAIT] = "stall-wait",
+    [SMMUV3_COUNTER_STALL_RETRY] = "stall-retry",
+    [SMMUV3_COUNTER_STALL_TERM] = "stall-term",
+    [SMMUV3_COUNTER_STALL_HELD] = "stall-held",
 };
 
 void smmuv3_counters_init(SMMUv3State *s)

@@ -17,6 +17,7 @@
 #include "qapi/error.h"
 #include "hw/pci/msix.h"
 #include "hw/pci/pci_device.h"
+#include "hw/pci/pcie_ats_client.h"
 #include "hw/qdev-properties.h"
 #include "migration/vmstate.h"
 #include "standard-headers/misc/uacce/sva_testdev.h"
@@ -27,6 +28,7 @@ OBJECT_DECLARE_SIMPLE_TYPE(SVATestDev, SVA_TESTDEV)
 
 #define MAX_VECTORS     64
 #define PASID_CAP_OFFSET PCI_CONFIG_SPACE_SIZE
+#define ATS_CAP_GLOBAL_INV 0x0040 /* Global Invalidate Supported */
 #define PASID_MASK      MAKE_64BIT_MASK(0, 20)
 
 /* No access crosses a page of the smallest translation granule */
@@ -41,6 +43,11 @@ typedef struct Slot {
     uint64_t src, dst, len, arg, arg2, stride;
     uint64_t faddr, value, count;
     uint64_t pos;               /* offset of the next access */
+    bool from_atc;              /* the last access's translation was there */
+    /* An access that the IOMMU holds; 0: none */
+    uint64_t stall_id;
+    uint64_t stall_addr;
+    bool stall_write;
 } Slot;
 
 typedef struct Queue {
@@ -49,8 +56,27 @@ typedef struct Queue {
     uint32_t vector;
     uint32_t done;
     uint32_t running;           /* a bit per slot */
+    uint32_t stalled;           /* those with an access that the IOMMU holds */
+    uint32_t stopping;          /* those that end when that one does */
+    uint32_t atc_hits, atc_misses, stalls;
     Slot slot[SVATD_NUM_SLOTS];
 } Queue;
+
+/*
+ * The address translation cache. An entry stays until an invalidation names it,
+ * however much software would like it to go.
+ */
+typedef struct ATCKey {
+    int pasid;                  /* -1: none */
+    uint8_t shift;              /* log2 of the size */
+    uint64_t iova;
+} ATCKey;
+
+typedef struct ATCEntry {
+    ATCKey key;
+    uint64_t addr;
+    IOMMUAccessFlags perm;
+} ATCEntry;
 
 struct SVATestDev {
     PCIDevice parent_obj;
@@ -61,9 +87,24 @@ struct SVATestDev {
     Queue *queue;
     unsigned int num_vectors;
 
+    GHashTable *atc;            /* an ATCEntry is its own key's owner */
+    uint64_t atc_shifts;        /* log2 of the sizes there may be in it */
+    uint32_t atc_invs, atc_drops;
+
+    /* The access that is being translated */
+    Queue *cur_queue;
+    Slot *cur_slot;
+    uint64_t cur_addr;
+    bool cur_write;
+    uint64_t stall_seq;
+
     uint16_t num_queues;
     uint8_t pasid_bits;
     uint32_t latency_ns;
+    bool ats;
+    bool ats_refill;
+    bool can_stall;
+    uint32_t atc_size;
 };
 
 /* 64-bit registers of a slot */
@@ -113,50 +154,246 @@ static void slot_fail(SVATestDev *s, Queue *q, Slot *slot, uint32_t status,
                       uint64_t addr, bool is_write)
 {
     slot->faddr = addr;
-    slot_end(s, q, slot, status | (is_write ? SVATD_STATUS_WRITE : 0));
+    slot_end(s, q, slot, status | (is_write ? SVATD_STATUS_WRITE : 0) |
+             (slot->from_atc ? SVATD_STATUS_ATC : 0));
+}
+
+/* Address translation cache */
+
+static bool atc_enabled(SVATestDev *s)
+{
+    PCIDevice *pdev = PCI_DEVICE(s);
+
+    return s->ats && (pci_get_word(pdev->config + pdev->exp.ats_cap +
+                                   PCI_ATS_CTRL) & PCI_ATS_CTRL_ENABLE);
+}
+
+static guint atc_hash(gconstpointer v)
+{
+    const ATCKey *key = v;
+
+    return g_int64_hash(&key->iova) ^ (key->pasid << 12) ^ key->shift;
+}
+
+static gboolean atc_equal(gconstpointer v1, gconstpointer v2)
+{
+    const ATCKey *k1 = v1, *k2 = v2;
+
+    return k1->pasid == k2->pasid && k1->shift == k2->shift &&
+           k1->iova == k2->iova;
+}
+
+static void atc_flush(SVATestDev *s)
+{
+    if (s->atc) {
+        g_hash_table_remove_all(s->atc);
+    }
+    s->atc_shifts = 0;
+}
+
+static ATCEntry *atc_lookup(SVATestDev *s, int pasid, uint64_t addr)
+{
+    ATCKey key = { .pasid = pasid };
+    ATCEntry *e = NULL;
+
+    for (uint64_t left = s->atc_shifts; left && !e; left &= left - 1) {
+        key.shift = ctz64(left);
+        key.iova = addr & ~MAKE_64BIT_MASK(0, key.shift);
+        e = g_hash_table_lookup(s->atc, &key);
+    }
+    return e;
+}
+
+static int queue_pasid(const Queue *q)
+{
+    return q->ctl & SVATD_QCTL_CTL_PASID ? q->pasid : -1;
+}
+
+/* One transaction of the address type @at; the IOMMU is asked directly */
+static IOMMUTLBEntry iommu_translate(SVATestDev *s, IOMMUMemoryRegion *mr,
+                                     int pasid, unsigned int at, uint64_t addr,
+                                     IOMMUAccessFlags flag)
+{
+    IOMMUMemoryRegionClass *imrc = memory_region_get_iommu_class_nocheck(mr);
+    MemTxAttrs attrs = {
+        .requester_id = pci_requester_id(PCI_DEVICE(s)),
+        .pasid_valid = pasid >= 0,
+        .pasid = MAX(pasid, 0),
+        .pci_at = at,
+    };
+
+    return imrc->translate(mr, addr, flag, imrc->attrs_to_index ?
+                           imrc->attrs_to_index(mr, attrs) : 0);
+}
+
+/* A Translation Request. What it grants goes into the ATC */
+static ATCEntry *atc_fill(SVATestDev *s, IOMMUMemoryRegion *mr, int pasid,
+                          uint64_t addr, IOMMUAccessFlags flag)
+{
+    IOMMUTLBEntry entry = iommu_translate(s, mr, pasid, PCI_AT_REQUEST, addr,
+                                          flag);
+    ATCEntry *e;
+
+    trace_sva_testdev_ats_request(pasid, addr, entry.translated_addr,
+                                  entry.addr_mask, entry.perm);
+    if (entry.perm == IOMMU_NONE) {
+        return NULL;
+    }
+    if (g_hash_table_size(s->atc) >= s->atc_size) {
+        atc_flush(s);
+    }
+    e = g_new(ATCEntry, 1);
+    *e = (ATCEntry) {
+        .key = {
+            .pasid = pasid,
+            .shift = ctz64(entry.addr_mask + 1),
+            .iova = addr & ~entry.addr_mask,
+        },
+        .addr = entry.translated_addr & ~entry.addr_mask,
+        .perm = entry.perm,
+    };
+    g_hash_table_replace(s->atc, &e->key, e);
+    s->atc_shifts |= BIT_ULL(e->key.shift);
+    return e;
+}
+
+static IOMMUMemoryRegion *find_iommu(SVATestDev *s)
+{
+    AddressSpace *as = pci_get_address_space(PCI_DEVICE(s));
+    MemoryRegionSection section = memory_region_find(as->root, 0, 1);
+    IOMMUMemoryRegion *mr = NULL;
+
+    /* It stays as long as the machine does: no need to hold a reference */
+    if (section.mr) {
+        mr = memory_region_get_iommu(section.mr);
+        memory_region_unref(section.mr);
+    }
+    return mr;
+}
+
+static void sva_testdev_invalidate(PCIEATSClient *client, int pasid,
+                                   bool global, uint64_t addr, uint64_t last)
+{
+    SVATestDev *s = SVA_TESTDEV(client);
+    g_autoptr(GArray) refill = g_array_new(false, false, sizeof(ATCKey));
+    IOMMUMemoryRegion *mr;
+    GHashTableIter iter;
+    ATCEntry *e;
+
+    if (!atc_enabled(s)) {
+        return;     /* answered with UR */
+    }
+    s->atc_invs++;
+    g_hash_table_iter_init(&iter, s->atc);
+    while (g_hash_table_iter_next(&iter, NULL, (void **)&e)) {
+        uint64_t e_last = e->key.iova + MAKE_64BIT_MASK(0, e->key.shift);
+
+        if (e->key.iova > last || e_last < addr) {
+            continue;
+        }
+        if (pasid >= 0 && (global ? e->key.pasid < 0 :
+                                    e->key.pasid != pasid)) {
+            continue;
+        }
+        if (s->ats_refill) {
+            g_array_append_val(refill, e->key);
+        }
+        s->atc_drops++;
+        g_hash_table_iter_remove(&iter);
+    }
+    trace_sva_testdev_ats_invalidate(pasid, global, addr, last,
+                                     g_hash_table_size(s->atc));
+
+    mr = refill->len ? find_iommu(s) : NULL;
+    for (int i = 0; mr && i < refill->len; i++) {
+        ATCKey *key = &g_array_index(refill, ATCKey, i);
+
+        atc_fill(s, mr, key->pasid, key->iova, IOMMU_RO);
+    }
+}
+
+static bool sva_testdev_can_stall(PCIEATSClient *client)
+{
+    return SVA_TESTDEV(client)->can_stall;
+}
+
+static uint64_t sva_testdev_stall(PCIEATSClient *client)
+{
+    SVATestDev *s = SVA_TESTDEV(client);
+    Queue *q = s->cur_queue;
+    Slot *slot = s->cur_slot;
+    unsigned int n;
+
+    if (!slot || !s->can_stall) {
+        return 0;
+    }
+    n = slot - q->slot;
+    slot->stall_addr = s->cur_addr;
+    slot->stall_write = s->cur_write;
+    /* A number never comes back, and tells where to look for it */
+    slot->stall_id = ++s->stall_seq * SVATD_MAX_QUEUES * SVATD_NUM_SLOTS +
+                     (q - s->queue) * SVATD_NUM_SLOTS + n;
+    q->stalled |= BIT(n);
+    q->stalls++;
+    trace_sva_testdev_stall(q - s->queue, n, slot->stall_addr,
+                            slot->stall_write);
+    return slot->stall_id;
 }
 
 /*
- * Translate one access: one transaction as far as the IOMMU is concerned. On
- * failure the slot has ended. The IOMMU's region is asked directly, because
+ * Translate one access: one transaction as far as the IOMMU is concerned. If
+ * this returns false the slot has ended, or the IOMMU holds the access and the
+ * slot will begin it again. The IOMMU's region is asked directly, because
  * address_space_*() does not tell an access that the IOMMU ended from one to an
  * output address where there is nothing.
  */
 static bool slot_translate(SVATestDev *s, Queue *q, Slot *slot, uint64_t addr,
                            bool is_write, AddressSpace **as, hwaddr *out)
 {
-    PCIDevice *pdev = PCI_DEVICE(s);
-    MemTxAttrs attrs = {
-        .requester_id = pci_requester_id(pdev),
-        .pasid_valid = !!(q->ctl & SVATD_QCTL_CTL_PASID),
-        .pasid = q->pasid,
-    };
     IOMMUAccessFlags flag = is_write ? IOMMU_WO : IOMMU_RO;
-    IOMMUMemoryRegionClass *imrc;
-    IOMMUMemoryRegion *iommu_mr;
-    MemoryRegionSection section;
+    IOMMUMemoryRegion *mr = find_iommu(s);
+    int pasid = queue_pasid(q);
     IOMMUTLBEntry entry;
-    int index = 0;
+    ATCEntry *e = NULL;
 
-    *as = pci_get_address_space(pdev);
+    *as = pci_get_address_space(PCI_DEVICE(s));
     *out = addr;
-    section = memory_region_find((*as)->root, addr, 1);
-    iommu_mr = section.mr ? memory_region_get_iommu(section.mr) : NULL;
-    if (iommu_mr) {
-        imrc = memory_region_get_iommu_class_nocheck(iommu_mr);
-        if (imrc->attrs_to_index) {
-            index = imrc->attrs_to_index(iommu_mr, attrs);
+    slot->from_atc = false;
+    if (!mr) {
+        return true;
+    }
+
+    if (atc_enabled(s)) {
+        e = atc_lookup(s, pasid, addr);
+        if (e && (e->perm & flag)) {
+            slot->from_atc = true;
+            q->atc_hits++;
+        } else {
+            q->atc_misses++;
+            e = atc_fill(s, mr, pasid, addr, flag);
         }
-        entry = imrc->translate(iommu_mr, section.offset_within_region, flag,
-                                index);
+    }
+    if (e && (e->perm & flag)) {
+        *out = e->addr | (addr & MAKE_64BIT_MASK(0, e->key.shift));
+        /* No PASID on it: not all Root Complexes let that pass */
+        entry = iommu_translate(s, mr, -1, PCI_AT_TRANSLATED, *out, flag);
+        *as = entry.target_as;
+    } else {
+        /* Without a translation it is the IOMMU that reports the fault */
+        s->cur_queue = q;
+        s->cur_slot = slot;
+        s->cur_addr = addr;
+        s->cur_write = is_write;
+        entry = iommu_translate(s, mr, pasid, PCI_AT_UNTRANSLATED, addr, flag);
+        s->cur_slot = NULL;
+        if (slot->stall_id) {
+            return false;
+        }
         *as = entry.target_as;
         *out = (entry.translated_addr & ~entry.addr_mask) |
                (addr & entry.addr_mask);
     }
-    if (section.mr) {
-        memory_region_unref(section.mr);
-    }
-    if (iommu_mr && !(entry.perm & flag)) {
+    if (!(entry.perm & flag)) {
         slot_fail(s, q, slot, SVATD_ST_FAULT, addr, is_write);
         return false;
     }
@@ -178,7 +415,7 @@ static bool slot_ram(AddressSpace *as, hwaddr out, hwaddr len, bool is_write)
     return plen == len && memory_access_is_direct(mr, is_write, attrs);
 }
 
-/* Access @len bytes that lie in one page. On failure the slot has ended */
+/* Access @len bytes that lie in one page. On failure as slot_translate() */
 static bool slot_rw(SVATestDev *s, Queue *q, Slot *slot, uint64_t addr,
                     void *buf, unsigned int len, bool is_write)
 {
@@ -247,13 +484,18 @@ static unsigned int chunk(uint64_t addr, uint64_t pos, uint64_t len)
 static bool slot_compare(SVATestDev *s, Queue *q, Slot *slot, unsigned int n)
 {
     uint8_t a[ACCESS_MAX], b[ACCESS_MAX];
+    bool src_from_atc;
 
-    if (!slot_rw(s, q, slot, slot->src + slot->pos, a, n, false) ||
-        !slot_rw(s, q, slot, slot->dst + slot->pos, b, n, false)) {
+    if (!slot_rw(s, q, slot, slot->src + slot->pos, a, n, false)) {
+        return false;
+    }
+    src_from_atc = slot->from_atc;
+    if (!slot_rw(s, q, slot, slot->dst + slot->pos, b, n, false)) {
         return false;
     }
     for (unsigned int i = 0; i < n; i++) {
         if (a[i] != b[i]) {
+            slot->from_atc = src_from_atc;
             slot->count += i;
             slot->value = a[i];
             slot_fail(s, q, slot, SVATD_ST_MISMATCH,
@@ -385,11 +627,11 @@ static void sva_testdev_timer(void *opaque)
         Queue *q = &s->queue[i];
 
         for (int n = 0; n < SVATD_NUM_SLOTS; n++) {
-            if (q->running & BIT(n)) {
+            if (q->running & ~q->stalled & BIT(n)) {
                 slot_run(s, q, &q->slot[n]);
             }
         }
-        more |= q->running;
+        more |= q->running & ~q->stalled;
     }
     if (more) {
         int64_t spent = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL) - start;
@@ -399,6 +641,44 @@ static void sva_testdev_timer(void *opaque)
          * With -icount the clock has stood still.
          */
         sva_testdev_schedule(s, MAX(s->latency_ns, spent));
+    }
+}
+
+/* A command ends by order, as soon as the IOMMU holds none of its accesses */
+static void slot_stop(SVATestDev *s, Queue *q, Slot *slot)
+{
+    unsigned int n = slot - q->slot;
+
+    if (q->stalled & BIT(n)) {
+        q->stopping |= BIT(n);
+    } else {
+        slot_end(s, q, slot, SVATD_ST_STOPPED);
+    }
+}
+
+static void sva_testdev_resume(PCIEATSClient *client, uint64_t id, bool retry)
+{
+    SVATestDev *s = SVA_TESTDEV(client);
+    unsigned int n = id % SVATD_NUM_SLOTS;
+    unsigned int i = id / SVATD_NUM_SLOTS % SVATD_MAX_QUEUES;
+    Queue *q = &s->queue[i];
+    Slot *slot;
+
+    if (i >= s->num_queues || q->slot[n].stall_id != id) {
+        return;     /* reset has forgotten it */
+    }
+    slot = &q->slot[n];
+    trace_sva_testdev_resume(i, n, slot->stall_addr, retry);
+    slot->stall_id = 0;
+    q->stalled &= ~BIT(n);
+    if (q->stopping & BIT(n)) {
+        q->stopping &= ~BIT(n);
+        slot_end(s, q, slot, SVATD_ST_STOPPED);
+    } else if (retry) {
+        sva_testdev_schedule(s, s->latency_ns);
+    } else {
+        slot_fail(s, q, slot, SVATD_ST_FAULT, slot->stall_addr,
+                  slot->stall_write);
     }
 }
 
@@ -459,7 +739,7 @@ static void slot_command(SVATestDev *s, Queue *q, Slot *slot, uint32_t cmd)
                               slot->len);
     if (q->running & BIT(n)) {
         if ((cmd & SVATD_CMD_OP) == SVATD_OP_STOP) {
-            slot_end(s, q, slot, SVATD_ST_STOPPED);
+            slot_stop(s, q, slot);
         } else {
             qemu_log_mask(LOG_GUEST_ERROR,
                           "sva-testdev: command to a slot that runs\n");
@@ -487,11 +767,12 @@ static void queue_enable(SVATestDev *s, Queue *q, bool enable)
         /* What the last owner left is none of the next one's business */
         memset(q->slot, 0, sizeof(q->slot));
         q->done = 0;
+        q->atc_hits = q->atc_misses = q->stalls = 0;
         return;
     }
     for (int n = 0; n < SVATD_NUM_SLOTS; n++) {
         if (q->running & BIT(n)) {
-            slot_end(s, q, &q->slot[n], SVATD_ST_STOPPED);
+            slot_stop(s, q, &q->slot[n]);
         }
     }
 }
@@ -514,7 +795,14 @@ static uint64_t ctrl_read(void *opaque, hwaddr addr, unsigned int size)
     case SVATD_VERSION:
         return SVATD_VERSION_VALUE;
     case SVATD_CAPS:
-        return s->num_queues | s->pasid_bits << SVATD_CAPS_PASID_SHIFT;
+        return s->num_queues | s->pasid_bits << SVATD_CAPS_PASID_SHIFT |
+               (s->ats ? SVATD_CAPS_ATS : 0);
+    case SVATD_ATC_ENTRIES:
+        return s->atc ? g_hash_table_size(s->atc) : 0;
+    case SVATD_ATC_INVS:
+        return s->atc_invs;
+    case SVATD_ATC_DROPS:
+        return s->atc_drops;
     }
     if (addr >= SVATD_QCTL(0) && n < s->num_queues) {
         q = &s->queue[n];
@@ -550,6 +838,10 @@ static void ctrl_write(void *opaque, hwaddr addr, uint64_t val,
     switch (addr - SVATD_QCTL(n)) {
     case SVATD_QCTL_CTL:
         is = val & SVATD_QCTL_CTL_ENABLE;
+        if (!was && q->running) {
+            bad_access("change of a busy queue", addr);
+            break;
+        }
         if (was && ((q->ctl ^ val) & SVATD_QCTL_CTL_PASID)) {
             bad_access("change of an enabled queue", addr);
             val = (val & ~SVATD_QCTL_CTL_PASID) |
@@ -562,7 +854,7 @@ static void ctrl_write(void *opaque, hwaddr addr, uint64_t val,
         }
         break;
     case SVATD_QCTL_PASID:
-        if (was) {
+        if (was || q->running) {
             bad_access("change of an enabled queue", addr);
             break;
         }
@@ -635,6 +927,14 @@ static uint64_t queues_read(void *opaque, hwaddr addr, unsigned int size)
         return q->done;
     } else if (q && offset == SVATD_Q_INFO) {
         return q->ctl & SVATD_QCTL_CTL_ENABLE ? SVATD_Q_INFO_ENABLED : 0;
+    } else if (q && offset == SVATD_Q_ATC_HITS) {
+        return q->atc_hits;
+    } else if (q && offset == SVATD_Q_ATC_MISSES) {
+        return q->atc_misses;
+    } else if (q && offset == SVATD_Q_STALLS) {
+        return q->stalls;
+    } else if (q && offset == SVATD_Q_STALLED) {
+        return q->stalled;
     }
     bad_access("queue read", addr);
     return 0;
@@ -678,12 +978,17 @@ static const MemoryRegionOps queues_ops = {
 static void sva_testdev_reset(DeviceState *dev)
 {
     SVATestDev *s = SVA_TESTDEV(dev);
+    PCIDevice *pdev = PCI_DEVICE(dev);
 
     timer_del(&s->timer);
     memset(s->queue, 0, s->num_queues * sizeof(*s->queue));
+    atc_flush(s);
+    s->atc_invs = s->atc_drops = 0;
+    if (s->ats) {
+        pci_set_word(pdev->config + pdev->exp.ats_cap + PCI_ATS_CTRL, 0);
+    }
     if (s->pasid_bits) {
-        pci_set_word(PCI_DEVICE(dev)->config + PASID_CAP_OFFSET +
-                     PCI_PASID_CTRL, 0);
+        pci_set_word(pdev->config + PASID_CAP_OFFSET + PCI_PASID_CTRL, 0);
     }
 }
 
@@ -696,6 +1001,31 @@ static void sva_testdev_pasid_cap(SVATestDev *s)
                         PCI_EXT_CAP_PASID_SIZEOF);
     pci_set_word(pdev->config + pos + PCI_PASID_CAP, s->pasid_bits << 8);
     pci_set_word(pdev->wmask + pos + PCI_PASID_CTRL, PCI_PASID_CTRL_ENABLE);
+}
+
+static void sva_testdev_ats_cap(SVATestDev *s)
+{
+    PCIDevice *pdev = PCI_DEVICE(s);
+    uint16_t pos = PASID_CAP_OFFSET;
+
+    if (s->pasid_bits) {
+        pos += PCI_EXT_CAP_PASID_SIZEOF;
+    }
+    pcie_ats_init(pdev, pos, true);
+    pci_word_test_and_set_mask(pdev->config + pos + PCI_ATS_CAP,
+                               ATS_CAP_GLOBAL_INV);
+    s->atc = g_hash_table_new_full(atc_hash, atc_equal, NULL, g_free);
+}
+
+static void sva_testdev_config_write(PCIDevice *pdev, uint32_t addr,
+                                     uint32_t val, int len)
+{
+    SVATestDev *s = SVA_TESTDEV(pdev);
+
+    pci_default_write_config(pdev, addr, val, len);
+    if (!atc_enabled(s)) {
+        atc_flush(s);
+    }
 }
 
 static void sva_testdev_realize(PCIDevice *pdev, Error **errp)
@@ -716,6 +1046,14 @@ static void sva_testdev_realize(PCIDevice *pdev, Error **errp)
         error_setg(errp, "sva-testdev: latency-ns must not be 0");
         return;
     }
+    if (!s->atc_size) {
+        error_setg(errp, "sva-testdev: x-atc-size must not be 0");
+        return;
+    }
+    if (s->ats_refill && !s->ats) {
+        error_setg(errp, "sva-testdev: x-ats-refill needs ats=on");
+        return;
+    }
     if (!pci_bus_is_express(pci_get_bus(pdev))) {
         error_setg(errp, "sva-testdev: needs a PCI Express bus");
         return;
@@ -732,6 +1070,9 @@ static void sva_testdev_realize(PCIDevice *pdev, Error **errp)
     pcie_endpoint_cap_init(pdev, 0);
     if (s->pasid_bits) {
         sva_testdev_pasid_cap(s);
+    }
+    if (s->ats) {
+        sva_testdev_ats_cap(s);
     }
 
     s->queue = g_new0(Queue, s->num_queues);
@@ -753,6 +1094,7 @@ static void sva_testdev_exit(PCIDevice *pdev)
 
     timer_del(&s->timer);
     g_free(s->queue);
+    g_clear_pointer(&s->atc, g_hash_table_destroy);
     pcie_cap_exit(pdev);
     msix_uninit_exclusive_bar(pdev);
 }
@@ -767,15 +1109,28 @@ static const Property sva_testdev_properties[] = {
     DEFINE_PROP_UINT8("pasid-bits", SVATestDev, pasid_bits, 16),
     /* From the doorbell to the first access, and from burst to burst */
     DEFINE_PROP_UINT32("latency-ns", SVATestDev, latency_ns, 1000),
+    /* Address Translation Services, and the number of entries in the ATC */
+    DEFINE_PROP_BOOL("ats", SVATestDev, ats, false),
+    DEFINE_PROP_UINT32("x-atc-size", SVATestDev, atc_size, 1 << 20),
+    /* The IOMMU may hold accesses that fault */
+    DEFINE_PROP_BOOL("stall", SVATestDev, can_stall, true),
+    /* Ask again at once for what an invalidation drops */
+    DEFINE_PROP_BOOL("x-ats-refill", SVATestDev, ats_refill, false),
 };
 
 static void sva_testdev_class_init(ObjectClass *klass, void *data)
 {
     DeviceClass *dc = DEVICE_CLASS(klass);
     PCIDeviceClass *k = PCI_DEVICE_CLASS(klass);
+    PCIEATSClientClass *acc = PCIE_ATS_CLIENT_CLASS(klass);
 
     k->realize = sva_testdev_realize;
     k->exit = sva_testdev_exit;
+    k->config_write = sva_testdev_config_write;
+    acc->invalidate = sva_testdev_invalidate;
+    acc->can_stall = sva_testdev_can_stall;
+    acc->stall = sva_testdev_stall;
+    acc->resume = sva_testdev_resume;
     k->vendor_id = SVATD_PCI_VENDOR_ID;
     k->device_id = SVATD_PCI_DEVICE_ID;
     k->class_id = PCI_CLASS_OTHERS;
@@ -794,6 +1149,7 @@ static const TypeInfo sva_testdev_types[] = {
         .class_init = sva_testdev_class_init,
         .interfaces = (InterfaceInfo[]) {
             { INTERFACE_PCIE_DEVICE },
+            { TYPE_PCIE_ATS_CLIENT },
             { },
         },
     },

@@ -276,7 +276,7 @@ bool qsmmu_pop_event(QSMMU *s, QSMMUEvent *evt)
     uint64_t addr = s->evtq + QUEUE_INDEX(cons) * EVT_SIZE;
     uint64_t word[4];
 
-    if (cons == qsmmu_readl(s, QSMMU_EVENTQ_PROD)) {
+    if (!((cons ^ qsmmu_readl(s, QSMMU_EVENTQ_PROD)) & QUEUE_PTR_MASK)) {
         return false;
     }
 
@@ -290,9 +290,12 @@ bool qsmmu_pop_event(QSMMU *s, QSMMUEvent *evt)
         .sid = extract64(word[0], 32, 32),
         .rnw = extract64(word[1], 35, 1),
         .class = extract64(word[1], 40, 2),
+        .stall = extract64(word[1], 31, 1),
+        .stag = extract64(word[1], 0, 16),
         .addr = word[2],
         .addr2 = word[3],
     };
-    qsmmu_writel(s, QSMMU_EVENTQ_CONS, (cons + 1) & QUEUE_PTR_MASK);
+    qsmmu_writel(s, QSMMU_EVENTQ_CONS, ((cons + 1) & QUEUE_PTR_MASK) |
+                 (cons & QSMMU_EVENTQ_OVERFLOW));
     return true;
 }

@@ -40,6 +40,8 @@
 #define QSMMU_EVENTQ_BASE       0xa0
 #define QSMMU_EVENTQ_PROD       0x100a8
 #define QSMMU_EVENTQ_CONS       0x100ac
+/* OVFLG in PROD, OVACKFLG in CONS */
+#define   QSMMU_EVENTQ_OVERFLOW (1u << 31)
 
 /* STE */
 #define QSMMU_STE_WORDS         8
@@ -101,7 +103,9 @@ enum {
     QSMMU_EVT_C_BAD_STREAMID    = 0x02,
     QSMMU_EVT_F_STE_FETCH       = 0x03,
     QSMMU_EVT_C_BAD_STE         = 0x04,
+    QSMMU_EVT_F_BAD_ATS_TREQ    = 0x05,
     QSMMU_EVT_F_STREAM_DISABLED = 0x06,
+    QSMMU_EVT_F_TRANSL_FORBIDDEN = 0x07,
     QSMMU_EVT_C_BAD_SUBSTREAMID = 0x08,
     QSMMU_EVT_F_CD_FETCH        = 0x09,
     QSMMU_EVT_C_BAD_CD          = 0x0a,
@@ -119,6 +123,8 @@ typedef struct QSMMUEvent {
     uint32_t sid;
     bool rnw;
     uint8_t class;
+    bool stall;
+    uint16_t stag;
     uint64_t addr;       /* InputAddr */
     uint64_t addr2;      /* FetchAddr, or IPA */
 } QSMMUEvent;

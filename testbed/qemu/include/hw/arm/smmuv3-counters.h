@@ -74,6 +74,20 @@
 /* Walks that did not begin at the root, thanks to the walk cache */
 #define SMMUV3_COUNTER_WALK_CACHE_HIT       39
 
-#define SMMUV3_COUNTER_NUM                  40
+/* Translation Requests; Translated transactions */
+#define SMMUV3_COUNTER_ATS_REQUEST          40
+#define SMMUV3_COUNTER_ATS_TRANSLATED       41
+
+/*
+ * Transactions stalled: event records with Stall=1, those that had to wait for
+ * one, retries and terminations by command, and how many are held now
+ */
+#define SMMUV3_COUNTER_STALL                42
+#define SMMUV3_COUNTER_STALL_WAIT           43
+#define SMMUV3_COUNTER_STALL_RETRY          44
+#define SMMUV3_COUNTER_STALL_TERM           45
+#define SMMUV3_COUNTER_STALL_HELD           46
+
+#define SMMUV3_COUNTER_NUM                  47
 
 #endif

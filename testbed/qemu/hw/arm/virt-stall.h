@@ -1,0 +1,14 @@
+/*
+ * Functions of the virt machine whose accesses may stall
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#ifndef HW_ARM_VIRT_STALL_H
+#define HW_ARM_VIRT_STALL_H
+
+#include "hw/arm/virt.h"
+
+/* With all devices there, describe those that may stall in the device tree */
+void virt_stall_add_fdt_nodes(VirtMachineState *vms);
+
+#endif
