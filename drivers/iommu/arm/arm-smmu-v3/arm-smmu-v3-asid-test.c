@@ -6,6 +6,7 @@
 #include <kunit/static_stub.h>
 #include <kunit/test.h>
 #include <linux/io-pgtable.h>
+#include <linux/kthread.h>
 #include <linux/mmu_context.h>
 #include <linux/sched/mm.h>
 
@@ -79,8 +80,10 @@ static int asid_test_init(struct kunit *test)
 		RCU_INIT_POINTER(t->domain[i].invs, invs);
 	}
 
+	/* Nobody would drop the thread's reference when it ends: take it over */
 	KUNIT_ASSERT_EQ(test, kunit_attach_mm(), 0);
 	t->mm = current->mm;
+	kthread_unuse_mm(t->mm);
 	return 0;
 }
 
@@ -95,6 +98,8 @@ static void asid_test_exit(struct kunit *test)
 		kfree(rcu_dereference_protected(t->domain[i].invs, true));
 	xa_destroy(&t->smmu.asid_map);
 	xa_destroy(&t->other.asid_map);
+	if (t->mm)
+		mmput(t->mm);
 }
 
 /* The CPUs' ASID of the test's mm, with an SMMU that hears of it; or skip */
