@@ -37,7 +37,7 @@
 
 /* Domains in the way of processes, so that most meet one */
 #define DOMAINS		180
-#define TRIES		2
+#define TRIES		10
 
 /* Up to here a test can use up the ASIDs of the CPUs */
 #define FEW_ASIDS	256
@@ -534,16 +534,20 @@ static bool meet_domain(struct __test_metadata *_metadata, struct sweep *s)
 TEST_F_TIMEOUT(fail_move, each_allocation, 300)
 {
 	struct asid_trace *t = &self->s.trace;
-	unsigned int nth, i, kept, ways = 0;
-	bool reached = true;
+	unsigned int nth, i, kept, moves, ways = 0;
+	bool reached = true, met;
 
 	for (nth = 1; nth < MAX_NTH && reached; nth++) {
 		kept = t->collisions;
 		reached = false;
-		for (i = 0; i < TRIES && t->collisions == kept; i++) {
+		met = false;
+		/* A process that met no domain tells nothing of the move */
+		for (i = 0; i < TRIES && !met; i++) {
 			ASSERT_TRUE(meet_domain(_metadata, &self->s));
+			moves = t->moves;
 			run_child(_metadata, &self->s, bind_queue, false, nth);
 			reached |= outcome->reached;
+			met = outcome->ret || t->moves != moves || t->collisions != kept;
 			if (outcome->ret)
 				ASSERT_EQ(-ENOMEM, outcome->ret);
 		}
