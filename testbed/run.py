@@ -326,6 +326,10 @@ def main() -> int:
                 elif case.result == "skipped":
                     print(f"        skipped {case.case}: {case.detail}", flush=True)
     report(cases)
+    # Again, in short: what a CI keeps of its log may be the end alone
+    for case in cases:
+        if case.result == "failed":
+            print(f"FAILED {case.suite}@{case.config} {case.case}: {case.detail[-400:]}")
     count = {r: sum(c.result == r for c in cases) for r in ("passed", "failed", "skipped")}
     print(f"{count['passed']} passed, {count['failed']} failed, {count['skipped']} skipped")
     return 1 if count["failed"] or not count["passed"] else 0
