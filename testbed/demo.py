@@ -73,7 +73,7 @@ def main() -> int:
     inventory = tests.inventory()
     columns = [c for c, config in COLUMNS.items() if inventory.has_section(f"config {config}")]
     print("==> A process shares its memory with a device\n", flush=True)
-    boot("series", "./sva_demo\n", 60, echo=True)
+    boot("series-stall", "./sva_demo\n", 60, echo=True)
     print("\n==> What it costs: SMMU commands when bound, guest instructions not bound -> bound", flush=True)
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         rows = [row for rs in pool.map(costs, columns) for row in rs]

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Shared Virtual Addressing, shown: a device works on a process's malloc()ed
- * memory, by the process's own pointers.
+ * Shared Virtual Addressing, shown: a device works on a process's mapped file
+ * and malloc()ed memory, by the process's own pointers.
  *
  * Every line printed is the result of what was just done. Exits with 1 when
  * something is not as it should be, with KSFT_SKIP when there is no device.
  */
+#define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <stdint.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -36,13 +38,45 @@ static void show(bool good, const char *fmt, ...)
 	failed |= !good;
 }
 
+/* How many pages of [addr, addr + len) the process's page tables map */
+static size_t mapped(const void *addr, size_t len)
+{
+	const size_t page = sysconf(_SC_PAGESIZE);
+	size_t n = 0;
+	__u64 entry;
+	int fd;
+
+	fd = open("/proc/self/pagemap", O_RDONLY);
+	for (uintptr_t at = (uintptr_t)addr; at < (uintptr_t)addr + len; at += page)
+		if (pread(fd, &entry, 8, at / page * 8) == 8 && entry >> 63)
+			n++;
+	close(fd);
+	return n;
+}
+
+/* A new file of @len bytes, mapped, no page of which has been accessed by that */
+static char *map_new_file(size_t len)
+{
+	char block[512];
+	int fd;
+
+	fd = memfd_create("sva_demo", 0);
+	for (size_t off = 0; off < len; off += sizeof(block)) {
+		memset(block, off / sizeof(block) + 1, sizeof(block));
+		if (pwrite(fd, block, sizeof(block), off) != sizeof(block))
+			return MAP_FAILED;
+	}
+	return mmap(NULL, len, PROT_READ, MAP_PRIVATE, fd, 0);
+}
+
 int main(void)
 {
 	struct sva_result res = {};
+	size_t before, pages;
+	struct sva_queue q;
+	char *buf, *file;
 	struct sva_op op;
 	__u64 *word;
-	struct sva_queue q;
-	char *buf;
 	int ret;
 
 	ret = sva_queue_init(&q);
@@ -55,13 +89,29 @@ int main(void)
 	printf("A process opened %s: the device may use its address space\n", sva_device());
 
 	buf = malloc(BUF_SIZE);
-	if (!buf)
+	file = map_new_file(HALF);
+	if (!buf || file == MAP_FAILED)
 		return 1;
-	memset(buf, 0x5a, HALF);
-	memset(buf + HALF, 0, HALF);
 	word = (__u64 *)buf;
-	printf("It malloc()ed %d bytes at %p and hands the device that pointer\n",
-	       BUF_SIZE, buf);
+	pages = HALF / sysconf(_SC_PAGESIZE);
+	printf("It malloc()ed %d bytes at %p, mapped a file of %d at %p, touched neither,\n"
+	       "and hands the device the pointers\n", BUF_SIZE, buf, HALF, file);
+
+	before = mapped(file, HALF);
+	ret = sva_copy(&q, 0, buf, file, HALF, &res);
+	if (ret == SVATD_ST_FAULT) {
+		/* Not with an SMMU that cannot stall */
+		printf("  --   no stalls: %#llx faults, so the process touches both\n",
+		       res.faddr);
+		memcpy(buf, file, HALF);
+		memset(buf + HALF, 0, HALF);
+		before = mapped(file, HALF);
+		ret = sva_copy(&q, 0, buf, file, HALF, &res);
+	}
+	show(ret == SVATD_ST_OK && mapped(file, HALF) == pages &&
+	     !memcmp(buf, file, HALF),
+	     "the device copied %llu bytes of the file; of its %zu pages %zu were mapped before, %zu are now",
+	     res.count, pages, before, mapped(file, HALF));
 
 	ret = sva_copy(&q, 0, buf + HALF, buf, HALF, &res);
 	show(ret == SVATD_ST_OK && !memcmp(buf, buf + HALF, HALF),
