@@ -123,13 +123,20 @@ static unsigned int asid_test_pins(struct asid_test *t)
 	return refcount_read(&t->mm->context.pinned);
 }
 
-/* Private ASIDs are taken from the top, and never twice */
+/* Private ASIDs are taken from the top if some are shared, and never twice */
 static void asid_test_private(struct kunit *test)
 {
 	int kpti = arm64_kernel_unmapped_at_el0() ? 1 : 0;
 	struct asid_test *t = test->priv;
 	int i;
 
+	KUNIT_ASSERT_EQ(test,
+			arm_smmu_alloc_private_asid(&t->smmu, &t->domain[1]),
+			0);
+	KUNIT_EXPECT_EQ(test, t->domain[1].cd.asid, 1);
+	arm_smmu_free_asid(&t->domain[1], NULL);
+
+	t->smmu.features |= ARM_SMMU_FEAT_BTM;
 	for (i = 1; i <= MAX_ASID; i++) {
 		struct arm_smmu_domain *d = &t->domain[i];
 

@@ -52,12 +52,11 @@ static int arm_smmu_insert_asid(struct arm_smmu_device *smmu,
  * @smmu_domain: domain, which may be in use
  * @asid: the ASID, or 0 on failure
  *
- * To be in no process's way when it is bound, the ASID comes from where the
- * CPUs are not: under KPTI it is even, as the CPUs' user ASIDs are odd, and in
- * any case as high as possible, because they allocate upwards. That is above
- * 255 where the CPUs have ASIDs of 8 bits and the SMMU has 16.
- *
- * The search is as long as there are domains, and runs once in the life of one.
+ * Where ASIDs are shared, private ones keep out of the way of processes: under
+ * KPTI they are even, as the CPUs' user ASIDs are odd, and in any case as high
+ * as possible, because the CPUs allocate upwards. That is above 255 where they
+ * have ASIDs of 8 bits and the SMMU has 16. The search is as long as there are
+ * private ASIDs, and runs once in the life of a domain.
  *
  * Context: Process context, sleeps. The xarray's own lock is enough.
  * Return: 0, -EBUSY if no ASID is left, or -ENOMEM.
@@ -68,6 +67,10 @@ int arm_smmu_reserve_private_asid(struct arm_smmu_device *smmu,
 {
 	int last = (1 << smmu->asid_bits) - 1;
 	int ret = -EBUSY;
+
+	if (!(smmu->features & ARM_SMMU_FEAT_BTM))
+		return xa_alloc(&smmu->asid_map, asid, smmu_domain,
+				XA_LIMIT(1, last), GFP_KERNEL);
 
 	if (arm64_kernel_unmapped_at_el0())
 		ret = arm_smmu_insert_asid(smmu, smmu_domain, asid, last - 1,
