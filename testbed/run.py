@@ -288,6 +288,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--list", action="store_true", help="what there is, and stop")
+    parser.add_argument("--image", metavar="FILE", help="boot this kernel instead of those in tests.cfg")
     parser.add_argument("--needs", action="store_true", help="print the kernel variants it would boot, and stop")
     parser.add_argument("--shell", metavar="KERNEL", help="a prompt in the guest instead of tests")
     parser.add_argument("--gdb", metavar="KERNEL", help="the same, waiting for gdb")
@@ -298,6 +299,9 @@ def main() -> int:
         machine = inventory()[f"config {kernel}"]
         return vm.interactive(machine["qemu"], machine["kernel"], f"kunit.enable=0 {machine['append']}", bool(args.gdb))
     todo = jobs(inventory(), args.only)
+    if args.image:
+        for machine in filter(None, (job.machine for job in todo)):
+            machine["kernel"] = args.image
     if args.list:
         for job in todo:
             what = job.test.get("run") or job.test.get("host") or f"caught by {job.test['caught_by']}"
