@@ -55,7 +55,8 @@ test: qemu guest $(addprefix kernel-,$(shell $(py) $(T)/run.py --needs --only $(
 	@$(py) $(T)/run.py --only $(ONLY)
 endif
 
-check: trees
+check: qemu guest
+	@$(T)/bin/setup check
 	@$(T)/bin/check-builds progress
 	@$(py) $(T)/run.py --only check builds-all model
 
