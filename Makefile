@@ -22,7 +22,7 @@ help:
 	@echo 'make test      everything there is; ONLY="WORD ..." selects (make test ONLY=list lists)'
 	@echo 'make shell     a prompt in the guest, the device ready (KERNEL=mainline, series-on, debug ...)'
 	@echo 'make gdb       the same, stopped at the first instruction, for gdb to attach'
-	@echo 'make check     without a guest: each patch built with W=1, sparse, style, scripts, the model'
+	@echo 'make check     each patch built with W=1 and sparse and booted, clang, style, scripts, the model'
 	@echo 'make tree      git trees of kernel and QEMU to edit: build/tree/linux, build/tree/qemu'
 	@echo 'make refresh   turn those edited trees back into patches and whole files'
 	@echo 'make mails     the kernel series as mails: build/mails'

@@ -87,6 +87,16 @@ kmake() {
 	make -C "$src" O="$obj" ARCH=arm64 CROSS_COMPILE="ccache $CROSS" -j "$JOBS" "$@"
 }
 
+# One target, TCG, and what the testbed's machine needs; meson is not Debian 12's
+# shellcheck disable=SC2034 # for build and check-builds
+QEMU_OPTIONS=(--python=/usr/bin/python3 "--cc=ccache gcc"
+	--target-list=aarch64-softmmu --without-default-features --without-default-devices
+	--enable-tcg --enable-fdt=system --enable-pixman
+	--enable-plugins --disable-docs --disable-install-blobs)
+with_meson() {
+	PYTHONPATH=$CACHE/tools/meson/usr/lib/python3/dist-packages PATH=$PATH:$CACHE/tools/meson/usr/bin "$@"
+}
+
 # Every symbol that the fragments ask for must be what they say
 survived() {
 	local config=$1 lost
