@@ -56,7 +56,7 @@ test: qemu guest $(addprefix kernel-,$(shell $(py) $(T)/run.py --needs --only $(
 endif
 
 check: qemu guest
-	@$(T)/bin/setup check
+	@$(T)/bin/setup check || echo 'make check: no clang then'
 	@$(T)/bin/check-builds progress
 	@$(py) $(T)/run.py --only check builds-all model
 
