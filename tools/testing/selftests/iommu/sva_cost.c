@@ -6,7 +6,7 @@
  * device does nothing meanwhile.
  *
  *	sva_cost [-d DEVICE] [-m unbound|bound] [-n REPEATS] [-t THREADS]
- *		 [-b SMMU_BASE] [--json]
+ *		 [-s PAGES] [-b SMMU_BASE] [--json]
  *
  * DEVICE is anything whose open() binds the process: /dev/sva_testdev-N, the
  * character device of any other uacce accelerator, or /dev/uioN of
@@ -15,11 +15,13 @@
  * Instructions, user and kernel, are counted by the PMU on one CPU. Commands
  * are counted by the advance of SMMU_CMDQ_PROD, read through /dev/mem (which
  * wants CONFIG_STRICT_DEVMEM=n, and an SMMU that nobody else uses meanwhile).
- * What cannot be counted on a machine is printed as "-", or null.
+ * So is whether the SMMU obeys the CPUs' broadcasts. What cannot be told on a
+ * machine is printed as "-", or null.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <limits.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -36,6 +38,9 @@
 #include "kselftest.h"
 #include "sva_smmu.h"
 #include "sva_testdev.h"
+
+/* UACCE_DEV_SVA of <misc/uacce/uacce.h>, whose BIT() user space has not */
+#define UACCE_SVA	0x1
 
 #define WARM_UP		5
 #define MAX_THREADS	64
@@ -74,13 +79,14 @@ struct cost {
 	double instructions;
 	double median;		/* of the instructions */
 	double spread;		/* their maximum - minimum */
-	double ns;
+	double ns;		/* median: an interrupt takes longer than the rest */
 };
 
 static struct {
 	const char *device;
 	unsigned int repeats;
 	unsigned int threads;
+	unsigned int pages;	/* or 0 for all of sizes[] */
 	bool unbound;
 	bool bound;
 	bool json;
@@ -255,22 +261,29 @@ static void clean_up(char *addr, size_t size)
 		die(1, "mmap: %m");
 }
 
-static int compare_samples(const void *a, const void *b)
+static int compare_instructions(const void *a, const void *b)
 {
 	const struct sample *x = a, *y = b;
 
 	return (x->instructions > y->instructions) - (x->instructions < y->instructions);
 }
 
+static int compare_ns(const void *a, const void *b)
+{
+	const struct sample *x = a, *y = b;
+
+	return (x->ns > y->ns) - (x->ns < y->ns);
+}
+
 static void evaluate(struct cost *cost, struct sample *s, unsigned int n)
 {
 	unsigned int i;
 
-	qsort(s, n, sizeof(*s), compare_samples);
-	for (i = 0; i < n; i++) {
+	qsort(s, n, sizeof(*s), compare_ns);
+	cost->ns = (s[(n - 1) / 2].ns + s[n / 2].ns) / 2;
+	qsort(s, n, sizeof(*s), compare_instructions);
+	for (i = 0; i < n; i++)
 		cost->instructions += s[i].instructions / n;
-		cost->ns += s[i].ns / n;
-	}
 	cost->median = (s[(n - 1) / 2].instructions + s[n / 2].instructions) / 2;
 	cost->spread = s[n - 1].instructions - s[0].instructions;
 	cost->commands = cost->total_commands / n;
@@ -410,6 +423,13 @@ static const char *number(char *buf, size_t size, bool have, double value, int d
 	return buf;
 }
 
+static const char *btm(const char *on, const char *off, const char *unknown)
+{
+	if (!smmu.regs)
+		return unknown;
+	return smmu_listens(&smmu) ? on : off;
+}
+
 static void print_row(const struct operation *op, unsigned int pages, bool bound,
 		      const struct cost *c)
 {
@@ -426,6 +446,8 @@ static void print_row(const struct operation *op, unsigned int pages, bool bound
 		printf("%s\n  {\"op\": \"%s\", \"pages\": %u, \"bound\": %s, \"threads\": %u, ",
 		       first_row ? "[" : ",", op->name, pages, bound ? "true" : "false",
 		       options.threads);
+		printf("\"page_size\": %zu, \"btm\": %s, ", page_size,
+		       btm("true", "false", "null"));
 		printf("\"commands\": %s, \"total_commands\": %s, ", commands, total);
 		printf("\"instructions\": %s, \"median\": %s, ", instructions, median);
 		printf("\"spread\": %s, \"ns\": %s}", spread, ns);
@@ -441,33 +463,53 @@ static void print_head(void)
 {
 	if (options.json)
 		return;
-	printf("# page size %zu, %u repeats, %u threads; per operation, but total: all commands\n",
-	       page_size, options.repeats, options.threads);
+	printf("# page size %zu, %u repeats, %u threads, broadcast TLB maintenance %s\n",
+	       page_size, options.repeats, options.threads, btm("on", "off", "-"));
+	printf("# per operation, but total: all commands; ns: median\n");
 	printf("%-14s %6s %6s %9s %9s %13s %11s %9s %9s\n", "# operation", "pages", "bound",
 	       "commands", "total", "instructions", "median", "spread", "ns");
 }
 
 static void run_all(bool bound)
 {
-	unsigned int i, j;
+	unsigned int i, j, n = options.pages ? 1 : ARRAY_SIZE(sizes);
 
 	for (i = 0; i < ARRAY_SIZE(operations); i++) {
 		const struct operation *op = &operations[i];
 
-		for (j = 0; j < ARRAY_SIZE(sizes); j++) {
-			size_t size = sizes[j] * page_size;
+		for (j = 0; j < n; j++) {
+			unsigned int pages = options.pages ?: sizes[j];
+			size_t size = pages * page_size;
 			struct cost cost;
 
 			if (op->thp && (!thp_size || size % thp_size))
 				continue;
 			/* Many threads: their memory must exist at once */
-			if (options.threads > 1 && sizes[j] > 512)
+			if (options.threads > 1 && !options.pages && pages > 512)
 				continue;
 			cost = options.threads > 1 ? cost_threads(op, size) :
 						     cost_alone(op, size);
-			print_row(op, sizes[j], bound, &cost);
+			print_row(op, pages, bound, &cost);
 		}
 	}
+}
+
+/* A uacce device without SVA opens, but binds nothing; uio has no such flags */
+static bool device_binds(const char *device)
+{
+	const char *name = strrchr(device, '/');
+	unsigned int flags;
+	char path[PATH_MAX];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/sys/class/uacce/%s/flags", name ? name + 1 : device);
+	f = fopen(path, "r");
+	if (!f)
+		return true;
+	if (fscanf(f, "%u", &flags) != 1)
+		flags = 0;
+	fclose(f);
+	return flags & UACCE_SVA;
 }
 
 /* Both in a process of its own, so that they differ in nothing else */
@@ -500,12 +542,14 @@ static void run_process(bool bound)
 static void __noreturn help(int status)
 {
 	fprintf(status ? stderr : stdout,
-		"usage: sva_cost [-d DEVICE] [-m unbound|bound] [-n REPEATS] [-t THREADS] [-b SMMU_BASE] [--json]\n"
+		"usage: sva_cost [-d DEVICE] [-m unbound|bound] [-n REPEATS] [-t THREADS]\n"
+		"                [-s PAGES] [-b SMMU_BASE] [--json]\n"
 		"  -d  what to bind to: a uacce device or a /dev/uioN of uio_pci_generic_sva\n"
 		"      (default: the first /dev/sva_testdev-N)\n"
 		"  -m  measure only this; default: both, unbound first\n"
 		"  -n  how often each operation is measured (50); 8 times that up to 64 pages\n"
 		"  -t  threads that do it at once (1)\n"
+		"  -s  only this size, in pages (default: 1 to 4096, to 512 with threads)\n"
 		"  -b  physical address of the SMMU's registers, if it is not found\n"
 		"  --json  a list of records instead of a table\n");
 	exit(status);
@@ -520,7 +564,7 @@ static void parse(int argc, char **argv, __u64 *base)
 	};
 	int opt;
 
-	while ((opt = getopt_long(argc, argv, "d:m:n:t:b:jh", longopts, NULL)) != -1) {
+	while ((opt = getopt_long(argc, argv, "d:m:n:t:s:b:jh", longopts, NULL)) != -1) {
 		switch (opt) {
 		case 'd':
 			options.device = optarg;
@@ -536,6 +580,11 @@ static void parse(int argc, char **argv, __u64 *base)
 			break;
 		case 't':
 			options.threads = atoi(optarg);
+			break;
+		case 's':
+			options.pages = atoi(optarg);
+			if (!options.pages)
+				help(1);
 			break;
 		case 'b':
 			*base = strtoull(optarg, NULL, 0);
@@ -579,6 +628,8 @@ int main(int argc, char **argv)
 			die(KSFT_SKIP, "no device to bind to (-d DEVICE), no /dev/sva_testdev-N");
 		if (access(options.device, R_OK | W_OK))
 			die(KSFT_SKIP, "%s: %m", options.device);
+		if (!device_binds(options.device))
+			die(KSFT_SKIP, "%s does not share address spaces", options.device);
 	}
 	find_thp();
 	smmu_open(base ? base : smmu_find(options.device));
@@ -590,8 +641,6 @@ int main(int argc, char **argv)
 		sched_setaffinity(0, sizeof(cpu), &cpu);
 	}
 	pmu_calibrate();
-	if (!have_pmu && !smmu.regs)
-		die(KSFT_SKIP, "neither instructions nor commands can be counted here");
 
 	print_head();
 	if (options.unbound)
