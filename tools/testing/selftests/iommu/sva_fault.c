@@ -26,7 +26,6 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -35,9 +34,6 @@
 
 #ifndef MADV_PAGEOUT
 #define MADV_PAGEOUT	21
-#endif
-#ifndef UFFD_USER_MODE_ONLY
-#define UFFD_USER_MODE_ONLY	1
 #endif
 
 #define PAGES		16		/* of most areas */
