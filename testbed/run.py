@@ -319,6 +319,8 @@ def main() -> int:
             begun[job.label] = time.monotonic()
             return run(job, args.verbose)
 
+        # The longest first, or one of them is left over in the end
+        todo.sort(key=lambda job: -job.test.getfloat("timeout"))
         futures = {pool.submit(timed, job): job for job in todo}
         for n, future in enumerate(concurrent.futures.as_completed(futures), 1):
             job, got = futures[future], future.result()
