@@ -55,10 +55,11 @@ def curve(rows: Rows, op: str, x: str, y: str, relative: bool) -> str:
 
 def draw(name: str, title: str, rows: Rows, x: str, y: str, relative: bool = False) -> None:
     """One SVG with a small drawing for each operation, one curve for each kernel."""
-    scale = "set logscale x 8" if x == "pages" else "set xtics 4"
+    scale = "set logscale x 8; unset mxtics" if x == "pages" else "set xtics 4"
     script = [f"set terminal svg size 900,600 font 'sans,11'; set output '{REPORT / name}'",
-              f"set multiplot layout 2,3 title '{title}'", f"set xlabel '{x}'; {scale}; set grid; set key left top",
-              f"set yrange [{'0.9' if relative else '-0.5'}:*]; set offsets 0,0,graph 0.1,0"]
+              f"set multiplot layout 2,3 title '{title}'",
+              f"set xlabel '{x}'; {scale}; set grid; set border back; set key below",
+              f"set yrange [{'0.9' if relative else '0'}:*]; set offsets 0,0,graph 0.1,0"]
     for op in OPERATIONS:
         plots = []
         for kernel in dict.fromkeys(r["kernel"] for r in rows):
