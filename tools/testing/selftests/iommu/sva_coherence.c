@@ -58,6 +58,7 @@
 
 /* What a huge page may have to be tested: not the 512M of 64K pages */
 #define MAX_HUGE	(64UL << 20)
+#define HUGETLB_PAGES	4	/* as many as a test takes, with copies */
 
 enum backing { ANON, SHARED, THP, HUGETLB };
 
@@ -122,20 +123,22 @@ static size_t thp_size(void)
 	return size <= MAX_HUGE ? size : 0;
 }
 
+/* With fewer free pages than a test takes, the kernel kills who wants one */
 static size_t hugetlb_size(void)
 {
+	size_t kb = 0, free = 0;
 	char line[128];
-	size_t kb = 0;
 	FILE *f;
 
 	f = fopen("/proc/meminfo", "r");
 	if (!f)
 		return 0;
 	while (fgets(line, sizeof(line), f))
-		if (sscanf(line, "Hugepagesize: %zu kB", &kb) == 1)
+		if (sscanf(line, "HugePages_Free: %zu", &free) != 1 &&
+		    sscanf(line, "Hugepagesize: %zu kB", &kb) == 1)
 			break;
 	fclose(f);
-	return kb * 1024 <= MAX_HUGE ? kb * 1024 : 0;
+	return free >= HUGETLB_PAGES && kb * 1024 <= MAX_HUGE ? kb * 1024 : 0;
 }
 
 /* Address space for an area, aligned to its size; nothing is mapped there */
@@ -197,7 +200,7 @@ static const char *new_area(struct area *a, enum backing kind, __u64 value)
 	case HUGETLB:
 		a->size = hugetlb_size();
 		if (!a->size)
-			return "no hugetlb pages of a size to test";
+			return "too few free hugetlb pages (vm.nr_hugepages), or too large";
 		break;
 	default:
 		a->size = SAMPLES * page_size;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What Shared Virtual Addressing costs the process that uses it: guest
- * instructions, time, and commands to the SMMU per munmap(), mprotect() and
- * madvise(), when the process is bound to a device and when it is not. The
- * device does nothing meanwhile.
+ * What Shared Virtual Addressing costs the process that uses it: instructions,
+ * time, and commands to the SMMU per munmap(), mprotect() and madvise(), when
+ * the process is bound to a device and when it is not. The device does nothing
+ * meanwhile.
  *
  *	sva_cost [-d DEVICE] [-m unbound|bound] [-n REPEATS] [-t THREADS]
  *		 [-s PAGES] [-b SMMU_BASE] [--json]
@@ -14,7 +14,8 @@
  *
  * Instructions, user and kernel, are counted by the PMU on one CPU. Commands
  * are counted by the advance of SMMU_CMDQ_PROD, read through /dev/mem (which
- * wants CONFIG_STRICT_DEVMEM=n, and an SMMU that nobody else uses meanwhile).
+ * wants CONFIG_STRICT_DEVMEM=n, and an SMMU that nobody else uses meanwhile; on
+ * Tegra241 also arm_smmu_v3.bypass_vcmdq=1, as commands have other queues there).
  * So is whether the SMMU obeys the CPUs' broadcasts. What cannot be told on a
  * machine is printed as "-", or null.
  */
@@ -43,6 +44,7 @@
 #define UACCE_SVA	0x1
 
 #define WARM_UP		5
+#define COLLAPSE_TRIES	100
 #define MAX_THREADS	64
 
 #ifndef MADV_COLLAPSE
@@ -194,8 +196,12 @@ static void prepare(const struct operation *op, char *addr, size_t size)
 	madvise(addr, size, op->thp ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 	for (i = 0; i < size; i += page_size)
 		__atomic_store_n(addr + i, 1, __ATOMIC_RELAXED);
-	if (op->thp && madvise(addr, size, MADV_COLLAPSE))
-		die(1, "no transparent huge pages: %m");
+	/* Now and then there is none to be had at once */
+	for (i = 0; op->thp && madvise(addr, size, MADV_COLLAPSE); i++) {
+		if (i == COLLAPSE_TRIES)
+			die(1, "no transparent huge pages: %m");
+		usleep(1000);
+	}
 }
 
 /* The system call alone, as little as possible around it */

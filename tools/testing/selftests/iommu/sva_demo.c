@@ -6,7 +6,6 @@
  * Every line printed is the result of what was just done. Exits with 1 when
  * something is not as it should be, with KSFT_SKIP when there is no device.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>

@@ -17,6 +17,7 @@
 #include <fcntl.h>
 #include <glob.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +32,7 @@
 #include "kselftest_harness.h"
 #include "sva_smmu.h"
 #include "sva_testdev.h"
+#include "sva_vfio.h"
 
 /* More than there are allocations on any way */
 #define MAX_NTH		400
@@ -316,6 +318,7 @@ static long count_pins(struct sweep *s)
 	unsigned int before, fallbacks, i, n = 0;
 	pid_t pid[FEW_ASIDS];
 	struct sva_queue q;
+	struct pollfd told;
 	int fds[2];
 	char byte;
 	long pins;
@@ -327,8 +330,11 @@ static long count_pins(struct sweep *s)
 	asid_trace_update(&s->trace);
 	before = s->trace.shares;
 	fallbacks = s->trace.fallbacks;
+	told = (struct pollfd) { .fd = fds[0], .events = POLLIN };
 	while (n < FEW_ASIDS && s->trace.fallbacks == fallbacks) {
 		pid[n] = fork();
+		if (pid[n] < 0)
+			break;
 		if (!pid[n]) {
 			prctl(PR_SET_PDEATHSIG, SIGKILL);
 			sva_queue_open(&q);
@@ -337,7 +343,8 @@ static long count_pins(struct sweep *s)
 			_exit(0);
 		}
 		n++;
-		if (read(fds[0], &byte, 1) != 1)
+		/* It may have died before it could tell */
+		if (poll(&told, 1, SVA_TIMEOUT_MS) != 1 || read(fds[0], &byte, 1) != 1)
 			break;
 		asid_trace_update(&s->trace);
 	}
@@ -382,72 +389,23 @@ TEST_F_TIMEOUT(fail_nth, each_allocation, 300)
 /*
  * Stage 1 domains in the way of processes: an allocation of the move fails
  */
-struct blocker {
-	char pci[64];
-	int iommufd;
-	int vfio;
-};
-
 FIXTURE(fail_move)
 {
 	struct sweep s;
-	struct blocker b;
+	struct sva_vfio v;
 };
 
-static bool link_name(char name[64], const char *path)
+/* NULL, or what failed */
+static const char *make_domains(struct sva_vfio *v)
 {
-	char target[PATH_MAX];
-	ssize_t len = readlink(path, target, sizeof(target) - 1);
-
-	if (len < 0)
-		return false;
-	target[len] = '\0';
-	snprintf(name, 64, "%s", strrchr(target, '/') + 1);
-	return true;
-}
-
-/* Give the device to another driver; "\n" is the one that it has by itself */
-static bool change_driver(const char *pci, const char *driver)
-{
-	char path[PATH_MAX];
-
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/driver_override", pci);
-	if (!write_file(path, driver))
-		return false;
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/driver/unbind", pci);
-	return write_file(path, pci) && write_file("/sys/bus/pci/drivers_probe", pci);
-}
-
-/* Give the second device to vfio-pci, and make domains for it: NULL, or why not */
-static const char *make_domains(struct blocker *b, const char *dev)
-{
-	struct vfio_device_bind_iommufd bind = { .argsz = sizeof(bind) };
-	char path[PATH_MAX];
 	unsigned int i;
-	glob_t found;
 
-	snprintf(path, sizeof(path), "/sys/class/uacce/%s/device", strrchr(dev, '/') + 1);
-	if (!link_name(b->pci, path))
-		return "no such device";
-	if (!change_driver(b->pci, "vfio-pci"))
-		return "vfio-pci";
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/vfio-dev/vfio*", b->pci);
-	if (glob(path, 0, NULL, &found))
-		return "no vfio character device";
-	snprintf(path, sizeof(path), "/dev/vfio/devices/%s", strrchr(found.gl_pathv[0], '/') + 1);
-	globfree(&found);
-	b->iommufd = open("/dev/iommu", O_RDWR);
-	b->vfio = open(path, O_RDWR);
-	bind.iommufd = b->iommufd;
-	if (b->iommufd < 0 || b->vfio < 0 ||
-	    ioctl(b->vfio, VFIO_DEVICE_BIND_IOMMUFD, &bind))
-		return "VFIO_DEVICE_BIND_IOMMUFD";
 	for (i = 0; i < DOMAINS; i++) {
 		struct iommu_ioas_alloc ioas = { .size = sizeof(ioas) };
 		struct iommu_hwpt_alloc hwpt = {
 			.size = sizeof(hwpt),
 			.flags = IOMMU_HWPT_ALLOC_PASID,
-			.dev_id = bind.out_devid,
+			.dev_id = v->dev_id,
 		};
 		struct vfio_device_attach_iommufd_pt attach = {
 			.argsz = sizeof(attach),
@@ -455,15 +413,15 @@ static const char *make_domains(struct blocker *b, const char *dev)
 			.pasid = i,
 		};
 
-		if (ioctl(b->iommufd, IOMMU_IOAS_ALLOC, &ioas))
+		if (ioctl(v->iommufd, IOMMU_IOAS_ALLOC, &ioas))
 			return "IOMMU_IOAS_ALLOC";
 		hwpt.pt_id = ioas.out_ioas_id;
-		if (ioctl(b->iommufd, IOMMU_HWPT_ALLOC, &hwpt))
+		if (ioctl(v->iommufd, IOMMU_HWPT_ALLOC, &hwpt))
 			return "IOMMU_HWPT_ALLOC";
 		attach.pt_id = hwpt.out_hwpt_id;
 		if (!i)
 			attach.flags = 0;
-		if (ioctl(b->vfio, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach))
+		if (ioctl(v->fd, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach))
 			return "VFIO_DEVICE_ATTACH_IOMMUFD_PT";
 	}
 	return NULL;
@@ -471,51 +429,38 @@ static const char *make_domains(struct blocker *b, const char *dev)
 
 FIXTURE_SETUP(fail_move)
 {
-	const char *problem, *second = second_device();
-	char a[SMMU_NAME_LEN], b[SMMU_NAME_LEN];
+	char pci[PCI_NAME_LEN];
+	const char *problem;
 	struct smmu smmu;
 	bool asid16;
 
-	self->b.iommufd = -1;
-	self->b.vfio = -1;
 	if (!start(_metadata, &self->s))
 		return;
 	if (self->s.trace.pipe < 0 || !self->s.trace.has_move)
 		SKIP(return, "this kernel moves no ASIDs");
-	if (!second || !smmu_name(sva_device(), a) || !smmu_name(second, b) || strcmp(a, b))
-		SKIP(return, "no second sva-testdev behind the same SMMU");
+	problem = sva_vfio_skip_reason();
+	if (problem)
+		SKIP(return, "%s", problem);
 	if (smmu_map(&smmu, smmu_find(sva_device())))
 		SKIP(return, "the SMMU's registers cannot be read: no /dev/mem");
 	asid16 = smmu_asid16(&smmu);
 	smmu_unmap(&smmu);
 	if (asid16 || cpu_asids() > FEW_ASIDS)
 		SKIP(return, "no 8-bit ASIDs on both sides: domains are in nobody's way");
-	if (access("/sys/bus/pci/drivers/vfio-pci", F_OK) || access("/dev/iommu", F_OK))
-		SKIP(return, "no vfio-pci or no /dev/iommu in this kernel");
 	self->s.pins = count_pins(&self->s);
 	ASSERT_TRUE(nothing_left(_metadata, &self->s));
-	problem = make_domains(&self->b, second);
+	sva_vfio_find(pci);
+	problem = sva_vfio_open(&self->v, pci);
+	if (!problem)
+		problem = make_domains(&self->v);
 	ASSERT_EQ(NULL, problem) {
 		TH_LOG("%s: %m", problem);
 	}
 }
 
-static void free_domains(struct blocker *b)
-{
-	if (b->vfio >= 0)
-		close(b->vfio);
-	if (b->iommufd >= 0)
-		close(b->iommufd);
-	if (b->pci[0])
-		change_driver(b->pci, "\n");
-	b->pci[0] = '\0';
-	b->vfio = -1;
-	b->iommufd = -1;
-}
-
 FIXTURE_TEARDOWN(fail_move)
 {
-	free_domains(&self->b);
+	sva_vfio_close(&self->v);
 	asid_trace_close(&self->s.trace);
 }
 
@@ -574,9 +519,23 @@ TEST_F_TIMEOUT(fail_move, each_allocation, 300)
 		ways = sweep_moves(_metadata, &self->s);
 	EXPECT_LT(0, ways);
 	/* Nobody has a number that belonged to one of them, or holds a pin */
-	free_domains(&self->b);
+	sva_vfio_close(&self->v);
 	EXPECT_EQ(self->s.pins, count_pins(&self->s));
 	EXPECT_TRUE(nothing_left(_metadata, &self->s));
 }
 
-TEST_HARNESS_MAIN
+static pid_t main_pid;
+
+static void give_back(void)
+{
+	if (getpid() == main_pid)
+		sva_vfio_give_back();
+}
+
+int main(int argc, char **argv)
+{
+	/* The harness does not return */
+	main_pid = getpid();
+	atexit(give_back);
+	return test_harness_run(argc, argv);
+}

@@ -9,8 +9,9 @@
  * On a machine that serves no faults of the device what needs them is skipped;
  * the rest holds there as well.
  *
- * SVA_FAULT_ACCESSES is the number of accesses that each storm wants to see,
- * SVA_FAULT_SECONDS how long it may take for them.
+ * SVA_FAULT_ACCESSES is the number of accesses that a storm must see, or it
+ * fails (none; it ends at 400000), SVA_FAULT_SECONDS how long it may take for
+ * them (60, or 300 if they are asked for).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -867,7 +868,7 @@ TEST_F_TIMEOUT(away, swapped_out, 120)
  * While it compacts, memory moves away below accesses that never end. Each finds
  * the page at its new place, or waits for it.
  */
-#define COMPACT_PAGES	32768
+#define COMPACT_SIZE	(128UL << 20)
 #define COMPACT_ROUNDS	4
 #define COMPACT_SECONDS	20		/* after that no other round begins */
 #define COMPACT_SLOTS	8
@@ -875,8 +876,8 @@ TEST_F_TIMEOUT(away, swapped_out, 120)
 TEST_F_TIMEOUT(away, compaction, 300)
 {
 	__u64 *pfn, entry, accesses = 0, bad = 0;
-	size_t size = COMPACT_PAGES * page_size;
-	unsigned int i, round, moved = 0;
+	size_t size = COMPACT_SIZE;
+	unsigned int i, round, moved = 0, pages = COMPACT_SIZE / page_size;
 	double begin = now();
 	struct sva_result res;
 	char *p;
@@ -887,15 +888,15 @@ TEST_F_TIMEOUT(away, compaction, 300)
 	fd = open("/proc/sys/vm/compact_memory", O_WRONLY);
 	if (fd < 0)
 		SKIP(return, "no compaction: %s", strerror(errno));
-	pfn = calloc(COMPACT_PAGES, sizeof(*pfn));
+	pfn = calloc(pages, sizeof(*pfn));
 	ASSERT_NE(NULL, pfn);
 	for (round = 0; round < COMPACT_ROUNDS && now() - begin < COMPACT_SECONDS; round++) {
 		p = untouched(size);
 		ASSERT_NE(NULL, p);
 		/* Every 8th page stays, which leaves holes all over the memory */
-		for (i = 0; i < COMPACT_PAGES; i++)
+		for (i = 0; i < pages; i++)
 			store(p + i * page_size, TAG);
-		for (i = 0; i < COMPACT_PAGES; i++) {
+		for (i = 0; i < pages; i++) {
 			if (i % 8)
 				madvise(p + i * page_size, page_size, MADV_DONTNEED);
 			else
@@ -909,9 +910,9 @@ TEST_F_TIMEOUT(away, compaction, 300)
 		}
 		/* The TLB has all of it */
 		for (i = 0; i < COMPACT_SLOTS; i++)
-			ASSERT_EQ(0, sva_wait_count(&self->q, i, COMPACT_PAGES / 8));
+			ASSERT_EQ(0, sva_wait_count(&self->q, i, pages / 8));
 		ASSERT_EQ(1, write(fd, "1", 1));
-		for (i = 0; i < COMPACT_PAGES; i += 8) {
+		for (i = 0; i < pages; i += 8) {
 			entry = pagemap(self->pagemap, p + i * page_size);
 			moved += (entry & PM_PRESENT) && (entry & PM_PFN) != pfn[i];
 			/* Seen by the device and lost by the move? */
@@ -922,7 +923,7 @@ TEST_F_TIMEOUT(away, compaction, 300)
 		for (i = 1; i < COMPACT_SLOTS; i += 2) {
 			sva_peek(&self->q, i, &res);
 			ASSERT_EQ(0, sva_wait_count(&self->q, i,
-						    res.count + COMPACT_PAGES / 4));
+						    res.count + pages / 4));
 		}
 		for (i = 0; i < COMPACT_SLOTS; i++) {
 			EXPECT_EQ(SVATD_ST_STOPPED, sva_stop(&self->q, i, &res)) {
@@ -931,7 +932,7 @@ TEST_F_TIMEOUT(away, compaction, 300)
 			}
 			accesses += res.count;
 		}
-		for (i = 0; i < COMPACT_PAGES; i += 8)
+		for (i = 0; i < pages; i += 8)
 			bad += load(p + i * page_size) != TAG ||
 			       load(p + i * page_size + 8) != OTHER;
 		munmap(p, size);
@@ -1321,8 +1322,10 @@ TEST_F_TIMEOUT(storm, unmaps, 900)
 		[ANON] = storm_anon_thread,
 		[FREE_RUN] = storm_free_run_thread,
 	};
+	/* How many there are in what time is the machine's business, if nobody asked */
+	bool asked = getenv("SVA_FAULT_ACCESSES");
 	__u64 wanted = number("SVA_FAULT_ACCESSES", 400000), total = 0, rounds = 0;
-	unsigned long limit = number("SVA_FAULT_SECONDS", 300);
+	unsigned long limit = number("SVA_FAULT_SECONDS", asked ? 300 : 60);
 	__u64 faults = self->served ? wanted / STORM_FAULTS : 0;
 	size_t size = STORM_PAGES * page_size;
 	struct storm_thread t[STORM_THREADS] = {};
@@ -1383,8 +1386,8 @@ TEST_F_TIMEOUT(storm, unmaps, 900)
 		TH_LOG("stale access: %u", stale);
 	}
 	EXPECT_EQ(0, lost);
-	EXPECT_LE(wanted, total);
-	EXPECT_LE(faults, stalls);
+	EXPECT_LE(asked ? wanted : 1, total);
+	EXPECT_LE(asked ? faults : self->served, stalls);
 	EXPECT_EQ(0, storm_reg(self->q, SVATD_Q_STALLED));
 }
 
@@ -1393,6 +1396,7 @@ TEST_F_TIMEOUT(storm, unmaps, 900)
  * are served meanwhile.
  */
 #define CROWD_QUEUES	63
+#define CROWD_SIZE	(64UL << 10)	/* of each slot; a page at least */
 #define CROWD_BALLAST	(192UL << 20)
 #define CROWD_SAMPLES	30
 #define CROWD_SECONDS	20		/* after that no other sample is taken */
@@ -1425,7 +1429,7 @@ static void *crowd_lock(void *arg)
 static void crowd_process(struct crowd *shared)
 {
 	static struct sva_queue q[CROWD_QUEUES];
-	size_t size = 16 * page_size, i, slot;
+	size_t size = CROWD_SIZE, i, slot;
 	struct crowd_lock l = { .shared = shared };
 	struct sva_result res;
 	pthread_t thread;

@@ -222,24 +222,49 @@ static long mthp_allocs(void)
 	return n;
 }
 
+static bool read_line(const char *path, char *line, int size)
+{
+	FILE *f = fopen(path, "r");
+	bool ok;
+
+	if (!f)
+		return false;
+	ok = fgets(line, size, f);
+	fclose(f);
+	return ok;
+}
+
+static bool write_line(const char *path, const char *line)
+{
+	FILE *f = fopen(path, "w");
+	bool ok;
+
+	if (!f)
+		return false;
+	ok = fputs(line, f) >= 0;
+	return !fclose(f) && ok;
+}
+
 /* Sixteen pages in a row, which arm64 marks contiguous */
 static bool map_contiguous(struct area *a)
 {
-	int fd = open(MTHP "enabled", O_WRONLY);
 	long before = mthp_allocs();
-	bool ok;
+	char setting[16], was[64];
+	const char *chosen;
 
-	if (fd < 0)
-		return false;
-	ok = write(fd, "madvise", 7) == 7;
-	close(fd);
 	a->size = MTHP_SIZE;
-	if (!ok || page_size * SAMPLES != MTHP_SIZE ||
+	if (page_size * SAMPLES != MTHP_SIZE ||
 	    !map(a, MTHP_SIZE, MAP_PRIVATE | MAP_ANONYMOUS) ||
-	    madvise(a->addr, a->size, MADV_HUGEPAGE))
+	    madvise(a->addr, a->size, MADV_HUGEPAGE) ||
+	    !read_line(MTHP "enabled", was, sizeof(was)))
+		return false;
+	/* "always inherit [madvise] never" */
+	chosen = strchr(was, '[');
+	if (!chosen || sscanf(chosen, "[%15[a-z]]", setting) != 1 ||
+	    !write_line(MTHP "enabled", "madvise"))
 		return false;
 	store(a->addr, 0);
-	return mthp_allocs() > before;
+	return write_line(MTHP "enabled", setting) && mthp_allocs() > before;
 }
 
 /* A child that comes and goes leaves the parent's pages read-only */
