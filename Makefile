@@ -42,6 +42,7 @@ kernel-mainline kernel-series kernel-debug kernel-mutants: kernel-%: trees
 
 demo: qemu guest kernel-mainline kernel-series
 	@$(py) $(T)/demo.py
+	@$(py) $(T)/bystander.py
 
 bench: qemu guest kernel-mainline kernel-series
 	@$(T)/bin/setup bench

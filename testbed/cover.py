@@ -4,7 +4,9 @@
 
 In cover.txt, @table@ is a table of them, @machine@ what they were measured on,
 @cost OP PAGES COLUMN@ how many times the instructions of an unbound process a
-bound one takes, and @commands OP PAGES COLUMN@ its SMMU commands.
+bound one takes, and @commands OP PAGES COLUMN@ its SMMU commands. @bystander
+WORKLOAD COLUMN MACHINE@ is a number of bystander.json; of several columns, as in
+asid+kernel+all, the sum.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import demo
 import run as tests
@@ -25,16 +28,16 @@ ROWS = [("munmap", 1), ("munmap", 512), ("mprotect", 1), ("mprotect", 512), ("ma
         ("mprotect_thp", 4096)]
 
 
-def measured(path: Path, built: Path) -> dict[Key, demo.Row]:
+def measured(path: Path, built: Path) -> list[Any]:
     """What the report says, if it is of the series as it is now."""
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=vm.LINUX, stdout=subprocess.PIPE, text=True, check=True)
     try:
-        rows: list[demo.Row] = json.loads(path.read_text())
+        rows: list[Any] = json.loads(path.read_text())
         if path.stat().st_mtime < built.stat().st_mtime or head.stdout.split() != built.read_text().split()[:1]:
             sys.exit(f"cover.py: error: {path} is not of this series: make demo")
     except (OSError, ValueError) as e:
         sys.exit(f"cover.py: error: the cover letter needs what make demo measures: make demo ({e})")
-    return {(r["kernel"], r["op"], r["pages"], r["bound"]): r for r in rows}
+    return rows
 
 
 def cost(rows: dict[Key, demo.Row], op: str, pages: int, column: str) -> str:
@@ -43,6 +46,11 @@ def cost(rows: dict[Key, demo.Row], op: str, pages: int, column: str) -> str:
 
 def commands(rows: dict[Key, demo.Row], op: str, pages: int, column: str) -> str:
     return f"{rows[column, op, pages, True]['commands']:.0f}"
+
+
+def bystander(rows: list[dict[str, Any]], workload: str, columns: str, machine: str) -> str:
+    row = {(r["workload"], r["machine"]): r for r in rows}[workload, machine]
+    return str(sum(row[c] for c in columns.split("+")))
 
 
 def table(rows: dict[Key, demo.Row]) -> str:
@@ -62,22 +70,27 @@ def machine() -> str:
     return f"{version}, {cpu[1] if cpu else 'no -cpu'}, one CPU, -icount"
 
 
-def letter(text: str, rows: dict[Key, demo.Row]) -> str:
+def letter(text: str, rows: dict[Key, demo.Row], beside: list[dict[str, Any]]) -> str:
     def value(match: re.Match[str]) -> str:
         name, *words = match[1].split()
         try:
             if name in ("cost", "commands"):
                 op, pages, column = words
                 return (cost if name == "cost" else commands)(rows, op, int(pages), column)
+            if name == "bystander":
+                return bystander(beside, *words)
             return {"table": lambda: table(rows), "machine": machine}[name]()
-        except (KeyError, ValueError):
-            sys.exit(f"cover.py: error: cover.txt asks for {match[0]}, which build/report/demo.json does not answer")
-    return re.sub(r"@([a-z]+(?: [\w-]+)*)@", value, text)
+        except (KeyError, TypeError, ValueError):
+            sys.exit(f"cover.py: error: cover.txt asks for {match[0]}, which no report of make demo answers")
+    return re.sub(r"@([a-z]+(?: [\w+-]+)*)@", value, text)
 
 
 def main() -> int:
-    rows = measured(vm.BUILD / "report/demo.json", vm.CACHE / "linux/obj-series/stamp")
-    print(letter((vm.TOP / "cover.txt").read_text(), rows), end="")
+    built = vm.CACHE / "linux/obj-series/stamp"
+    rows: list[demo.Row] = measured(vm.BUILD / "report/demo.json", built)
+    print(letter((vm.TOP / "cover.txt").read_text(),
+                 {(r["kernel"], r["op"], r["pages"], r["bound"]): r for r in rows},
+                 measured(vm.BUILD / "report/bystander.json", built)), end="")
     return 0
 
 
