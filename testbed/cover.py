@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Print the cover letter, with the numbers that `make demo` measured.
 
-In cover.txt, @table@ is a table of them, @machine@ what they were measured on,
+In cover.txt, @repository@ is this one, at REPOSITORY in the environment; @table@
+is a table of the numbers, @machine@ what they were measured on,
 @cost OP PAGES COLUMN@ how many times the instructions of an unbound process a
 bound one takes, and @commands OP PAGES COLUMN@ its SMMU commands. @bystander
 WORKLOAD COLUMN MACHINE@ is a number of bystander.json; of several columns, as in
@@ -12,6 +13,7 @@ asid+kernel+all, the sum.
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -70,6 +72,12 @@ def machine() -> str:
     return f"{version}, {cpu[1] if cpu else 'no -cpu'}, one CPU, -icount"
 
 
+def repository() -> str:
+    if not (url := os.environ.get("REPOSITORY")):
+        print("cover.py: note: REPOSITORY=URL tells the readers where to find this", file=sys.stderr)
+    return f"the repository that this series comes from ({url})" if url else "the repository that this series comes from"
+
+
 def letter(text: str, rows: dict[Key, demo.Row], beside: list[dict[str, Any]]) -> str:
     def value(match: re.Match[str]) -> str:
         name, *words = match[1].split()
@@ -79,7 +87,7 @@ def letter(text: str, rows: dict[Key, demo.Row], beside: list[dict[str, Any]]) -
                 return (cost if name == "cost" else commands)(rows, op, int(pages), column)
             if name == "bystander":
                 return bystander(beside, *words)
-            return {"table": lambda: table(rows), "machine": machine}[name]()
+            return {"table": lambda: table(rows), "machine": machine, "repository": repository}[name]()
         except (KeyError, TypeError, ValueError):
             sys.exit(f"cover.py: error: cover.txt asks for {match[0]}, which no report of make demo answers")
     return re.sub(r"@([a-z]+(?: [\w+-]+)*)@", value, text)
