@@ -387,7 +387,7 @@ TEST_F_TIMEOUT(asid, one_for_two_devices, 60)
 	ASSERT_EQ(0, queue_init_on(&q[0], &self->devices[a]));
 	ASSERT_EQ(0, queue_init_on(&q[1], &self->devices[b]));
 	for (i = 0; i < 2; i++)
-		ASSERT_EQ(NULL, use_buffer(&q[i], 1, i));
+		EXPECT_EQ(NULL, use_buffer(&q[i], 1, i));
 	/* The first to bind decides, and one with ATS cannot join one without */
 	if (has_ats(&q[0]) != has_ats(&q[1])) {
 		for (i = 0; i < 2; i++)
@@ -735,7 +735,7 @@ TEST_F_TIMEOUT(asid, threads_that_unmap_send_no_command, 120)
 		sva_queue_close(&q);
 		SKIP(return, "this process could not share its ASID");
 	}
-	ASSERT_EQ(NULL, use_buffer(&q, 100, 0));
+	EXPECT_EQ(NULL, use_buffer(&q, 100, 0));
 	if (has_ats(&q)) {
 		sva_queue_close(&q);
 		SKIP(return, "the device has ATS, and its ATC is told by command");
