@@ -5,6 +5,8 @@
 #include <kunit/device.h>
 #include <kunit/static_stub.h>
 #include <kunit/test.h>
+#include <linux/completion.h>
+#include <linux/delay.h>
 #include <linux/io-pgtable.h>
 #include <linux/kthread.h>
 #include <linux/mmu_context.h>
@@ -36,7 +38,9 @@ struct asid_test_move {
 	/* ASIDs that the IOTLB may have entries of */
 	DECLARE_BITMAP(filled, 1 << 16);
 	u32 old_asid;
-	u64 cmds[16];
+	struct {
+		u32 op, id;
+	} cmds[16];
 	int num_cmds;
 	int failing_alloc;
 };
@@ -118,54 +122,58 @@ static u32 asid_test_enable_btm(struct kunit *test)
 	return asid;
 }
 
+static int asid_test_alloc(struct asid_test *t, struct arm_smmu_domain *d)
+{
+	return arm_smmu_alloc_private_asid(&t->smmu, d, &d->cd.asid);
+}
+
+static void asid_test_free(struct arm_smmu_domain *d, struct mm_struct *mm)
+{
+	mutex_lock(&d->smmu->asid_lock);
+	arm_smmu_free_asid(d, mm);
+	mutex_unlock(&d->smmu->asid_lock);
+}
+
 static unsigned int asid_test_pins(struct asid_test *t)
 {
 	return refcount_read(&t->mm->context.pinned);
 }
 
-/* Private ASIDs are taken from the top if some are shared, and never twice */
+/* Private ASIDs keep to the upper half if some are shared, and are unique */
 static void asid_test_private(struct kunit *test)
 {
-	int kpti = arm64_kernel_unmapped_at_el0() ? 1 : 0;
 	struct asid_test *t = test->priv;
 	int i;
 
-	KUNIT_ASSERT_EQ(test,
-			arm_smmu_alloc_private_asid(&t->smmu, &t->domain[1]),
-			0);
+	KUNIT_ASSERT_EQ(test, asid_test_alloc(t, &t->domain[1]), 0);
 	KUNIT_EXPECT_EQ(test, t->domain[1].cd.asid, 1);
-	arm_smmu_free_asid(&t->domain[1], NULL);
+	asid_test_free(&t->domain[1], NULL);
 
 	t->smmu.features |= ARM_SMMU_FEAT_BTM;
 	for (i = 1; i <= MAX_ASID; i++) {
 		struct arm_smmu_domain *d = &t->domain[i];
 
-		KUNIT_ASSERT_EQ(test, arm_smmu_alloc_private_asid(&t->smmu, d),
-				0);
+		KUNIT_ASSERT_EQ(test, asid_test_alloc(t, d), 0);
 		KUNIT_EXPECT_PTR_EQ(test,
 				    xa_load(&t->smmu.asid_map, d->cd.asid), d);
-		/* All even ones first, where the CPUs have the odd ones */
-		if (kpti)
-			KUNIT_EXPECT_EQ(test, d->cd.asid & 1,
-					i > MAX_ASID / 2);
-		else
-			KUNIT_EXPECT_EQ(test, d->cd.asid, MAX_ASID + 1 - i);
+		/* The lower half when the upper is full, and never 0 */
+		KUNIT_EXPECT_EQ(test, d->cd.asid,
+				i <= 128 ? i + 127 : i - 128);
 	}
-	/* A domain that gets none is left as it was */
-	KUNIT_EXPECT_EQ(test,
-			arm_smmu_alloc_private_asid(&t->smmu,
-						    &t->domain[MAX_ASID + 1]),
+	KUNIT_EXPECT_EQ(test, asid_test_alloc(t, &t->domain[MAX_ASID + 1]),
 			-EBUSY);
-	KUNIT_EXPECT_EQ(test, t->domain[MAX_ASID + 1].cd.asid, 0);
 
 	/* What is given back can be had again, and nothing else */
-	arm_smmu_free_asid(&t->domain[7], NULL);
-	KUNIT_EXPECT_EQ(test,
-			arm_smmu_alloc_private_asid(&t->smmu,
-						    &t->domain[MAX_ASID + 1]),
-			0);
+	asid_test_free(&t->domain[7], NULL);
+	KUNIT_EXPECT_EQ(test, asid_test_alloc(t, &t->domain[MAX_ASID + 1]), 0);
 	KUNIT_EXPECT_EQ(test, t->domain[MAX_ASID + 1].cd.asid,
 			t->domain[7].cd.asid);
+
+	/* Giving it back twice does not take it from the new owner */
+	asid_test_free(&t->domain[7], NULL);
+	KUNIT_EXPECT_PTR_EQ(test,
+			    xa_load(&t->smmu.asid_map, t->domain[7].cd.asid),
+			    &t->domain[MAX_ASID + 1]);
 }
 
 /* An ASID of one SMMU means nothing to another */
@@ -182,10 +190,10 @@ static void asid_test_two_smmus(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, b->cd.asid, asid);
 	KUNIT_EXPECT_EQ(test, asid_test_pins(t), 2);
 
-	arm_smmu_free_asid(a, t->mm);
+	asid_test_free(a, t->mm);
 	KUNIT_EXPECT_EQ(test, asid_test_pins(t), 1);
 	KUNIT_EXPECT_PTR_EQ(test, xa_load(&t->other.asid_map, asid), b);
-	arm_smmu_free_asid(b, t->mm);
+	asid_test_free(b, t->mm);
 	KUNIT_EXPECT_EQ(test, asid_test_pins(t), 0);
 }
 
@@ -196,10 +204,10 @@ static void asid_test_no_btm(struct kunit *test)
 	struct arm_smmu_domain *d = &t->domain[1];
 
 	KUNIT_ASSERT_EQ(test, arm_smmu_share_asid(&t->smmu, d, t->mm), 0);
-	KUNIT_EXPECT_FALSE(test, d->btm_invalidation);
+	KUNIT_EXPECT_FALSE(test, d->cd.shared);
 	KUNIT_EXPECT_NE(test, d->cd.asid, 0);
 	KUNIT_EXPECT_EQ(test, asid_test_pins(t), 0);
-	arm_smmu_free_asid(d, t->mm);
+	asid_test_free(d, t->mm);
 	KUNIT_EXPECT_TRUE(test, xa_empty(&t->smmu.asid_map));
 }
 
@@ -210,14 +218,47 @@ static void asid_test_share(struct kunit *test)
 	struct arm_smmu_domain *d = &t->domain[1];
 
 	KUNIT_ASSERT_EQ(test, arm_smmu_share_asid(&t->smmu, d, t->mm), 0);
-	KUNIT_EXPECT_TRUE(test, d->btm_invalidation);
+	KUNIT_EXPECT_TRUE(test, d->cd.shared);
 	KUNIT_EXPECT_EQ(test, d->cd.asid, asid);
 	KUNIT_EXPECT_PTR_EQ(test, xa_load(&t->smmu.asid_map, asid), d);
 	KUNIT_EXPECT_EQ(test, asid_test_pins(t), 1);
 
-	arm_smmu_free_asid(d, t->mm);
+	/* Once when the mm dies, and again when the domain is freed */
+	asid_test_free(d, t->mm);
 	KUNIT_EXPECT_TRUE(test, xa_empty(&t->smmu.asid_map));
 	KUNIT_EXPECT_EQ(test, asid_test_pins(t), 0);
+	asid_test_free(d, t->mm);
+	KUNIT_EXPECT_TRUE(test, xa_empty(&t->smmu.asid_map));
+	KUNIT_EXPECT_EQ(test, asid_test_pins(t), 0);
+}
+
+/* An index that others have reserved, and one that holds a value, stay theirs */
+static void asid_test_reserved(struct kunit *test)
+{
+	u32 asid = asid_test_enable_btm(test);
+	struct asid_test *t = test->priv;
+	struct arm_smmu_domain *d = &t->domain[1];
+
+	KUNIT_ASSERT_EQ(test, xa_reserve(&t->smmu.asid_map, asid, GFP_KERNEL),
+			0);
+	KUNIT_ASSERT_EQ(test, arm_smmu_share_asid(&t->smmu, d, t->mm), 0);
+	KUNIT_EXPECT_FALSE(test, d->cd.shared);
+	KUNIT_EXPECT_NE(test, d->cd.asid, asid);
+	KUNIT_EXPECT_EQ(test, asid_test_pins(t), 0);
+	asid_test_free(d, t->mm);
+	KUNIT_EXPECT_EQ(test, xa_insert(&t->smmu.asid_map, asid,
+					xa_mk_value(1), GFP_KERNEL), -EBUSY);
+	xa_release(&t->smmu.asid_map, asid);
+
+	KUNIT_ASSERT_EQ(test, xa_insert(&t->smmu.asid_map, asid,
+					xa_mk_value(1), GFP_KERNEL), 0);
+	KUNIT_ASSERT_EQ(test, arm_smmu_share_asid(&t->smmu, d, t->mm), 0);
+	KUNIT_EXPECT_FALSE(test, d->cd.shared);
+	KUNIT_EXPECT_NE(test, d->cd.asid, asid);
+	KUNIT_EXPECT_EQ(test, asid_test_pins(t), 0);
+	asid_test_free(d, t->mm);
+	KUNIT_EXPECT_PTR_EQ(test, xa_load(&t->smmu.asid_map, asid),
+			    xa_mk_value(1));
 }
 
 /* Another SVA domain that has the number keeps it, and the pin is given back */
@@ -232,23 +273,23 @@ static void asid_test_collision(struct kunit *test)
 			0);
 	a->cd.asid = asid;
 	KUNIT_ASSERT_EQ(test, arm_smmu_share_asid(&t->smmu, b, t->mm), 0);
-	KUNIT_EXPECT_FALSE(test, b->btm_invalidation);
+	KUNIT_EXPECT_FALSE(test, b->cd.shared);
 	KUNIT_EXPECT_NE(test, b->cd.asid, asid);
 	KUNIT_EXPECT_PTR_EQ(test, xa_load(&t->smmu.asid_map, asid), a);
 	KUNIT_EXPECT_EQ(test, asid_test_pins(t), 0);
-	arm_smmu_free_asid(b, t->mm);
-	arm_smmu_free_asid(a, NULL);
+	asid_test_free(b, t->mm);
+	asid_test_free(a, NULL);
 
 	/* Another SVA domain of the same mm */
 	KUNIT_ASSERT_EQ(test, arm_smmu_share_asid(&t->smmu, a, t->mm), 0);
 	KUNIT_ASSERT_EQ(test, arm_smmu_share_asid(&t->smmu, b, t->mm), 0);
-	KUNIT_EXPECT_TRUE(test, a->btm_invalidation);
-	KUNIT_EXPECT_FALSE(test, b->btm_invalidation);
+	KUNIT_EXPECT_TRUE(test, a->cd.shared);
+	KUNIT_EXPECT_FALSE(test, b->cd.shared);
 	KUNIT_EXPECT_NE(test, b->cd.asid, asid);
 	KUNIT_EXPECT_EQ(test, asid_test_pins(t), 1);
-	arm_smmu_free_asid(b, t->mm);
+	asid_test_free(b, t->mm);
 	KUNIT_EXPECT_EQ(test, asid_test_pins(t), 1);
-	arm_smmu_free_asid(a, t->mm);
+	asid_test_free(a, t->mm);
 	KUNIT_EXPECT_EQ(test, asid_test_pins(t), 0);
 	KUNIT_EXPECT_TRUE(test, xa_empty(&t->smmu.asid_map));
 }
@@ -269,38 +310,24 @@ static void asid_test_no_pin(struct kunit *test)
 				   asid_test_pin_nothing);
 	t->smmu.features |= ARM_SMMU_FEAT_BTM;
 	KUNIT_ASSERT_EQ(test, arm_smmu_share_asid(&t->smmu, d, t->mm), 0);
-	KUNIT_EXPECT_FALSE(test, d->btm_invalidation);
+	KUNIT_EXPECT_FALSE(test, d->cd.shared);
 	KUNIT_EXPECT_NE(test, d->cd.asid, 0);
 	KUNIT_EXPECT_PTR_EQ(test, xa_load(&t->smmu.asid_map, d->cd.asid), d);
-	arm_smmu_free_asid(d, t->mm);
+	asid_test_free(d, t->mm);
 	KUNIT_EXPECT_TRUE(test, xa_empty(&t->smmu.asid_map));
 
 	/* Nor a private ASID */
 	for (i = 1; i <= MAX_ASID; i++)
-		KUNIT_ASSERT_EQ(test,
-				arm_smmu_alloc_private_asid(&t->smmu,
-							    &t->domain[i]), 0);
+		KUNIT_ASSERT_EQ(test, asid_test_alloc(t, &t->domain[i]), 0);
 	d = &t->domain[MAX_ASID + 1];
 	KUNIT_EXPECT_EQ(test, arm_smmu_share_asid(&t->smmu, d, t->mm), -EBUSY);
-	KUNIT_EXPECT_FALSE(test, d->btm_invalidation);
-	KUNIT_EXPECT_EQ(test, d->cd.asid, 0);
+	KUNIT_EXPECT_FALSE(test, d->cd.shared);
 	KUNIT_EXPECT_EQ(test, asid_test_pins(t), 0);
 }
 
 static u32 asid_test_cd_asid(struct arm_smmu_cd *cd)
 {
 	return FIELD_GET(CTXDESC_CD_0_ASID, le64_to_cpu(cd->data[0]));
-}
-
-/* Of the first word of a command */
-static u32 asid_test_cmd_op(u64 cmd)
-{
-	return FIELD_GET(CMDQ_0_OP, cmd);
-}
-
-static u32 asid_test_cmd_asid(u64 cmd)
-{
-	return FIELD_GET(CMDQ_TLBI_0_ASID, cmd);
 }
 
 static bool asid_test_in_array(struct asid_test *t, u32 asid)
@@ -342,41 +369,47 @@ static void asid_test_invariants(struct kunit *test)
 		KUNIT_EXPECT_TRUE(test, asid_test_in_array(t, asid));
 }
 
-/* The fake SMMU: obeys what it is told, and nothing else */
-static int asid_test_issue_cmdlist(struct arm_smmu_device *smmu,
-				   struct arm_smmu_cmdq *cmdq,
-				   struct arm_smmu_cmd *cmds, int n, bool sync)
+/* The fake SMMU obeys what it is told, once it is told to, and nothing else */
+static void asid_test_command(struct kunit *test, u32 op, u32 id)
+{
+	struct asid_test *t = test->priv;
+
+	KUNIT_ASSERT_LT(test, t->move.num_cmds, ARRAY_SIZE(t->move.cmds));
+	t->move.cmds[t->move.num_cmds].op = op;
+	t->move.cmds[t->move.num_cmds++].id = id;
+}
+
+static void asid_test_sync_cd(struct arm_smmu_master *master, int ssid,
+			      bool leaf)
+{
+	struct asid_test_master *m = container_of(master, typeof(*m), master);
+	struct kunit *test = kunit_get_current_test();
+
+	asid_test_invariants(test);
+	KUNIT_ASSERT_LT(test, ssid, NUM_CDS);
+	asid_test_command(test, CMDQ_OP_CFGI_CD, m->stream.id);
+	m->cached[ssid] = m->cds[ssid];
+	asid_test_invariants(test);
+}
+
+static void asid_test_flush_tag(struct arm_smmu_inv *inv)
 {
 	struct kunit *test = kunit_get_current_test();
 	struct asid_test *t = test->priv;
-	int i;
 
 	asid_test_invariants(test);
-	KUNIT_EXPECT_TRUE(test, sync);
-	for (i = 0; i != n; i++) {
-		u64 cmd = cmds[i].data[0];
-		u32 sid = FIELD_GET(CMDQ_CFGI_0_SID, cmd);
-		u32 ssid = FIELD_GET(CMDQ_CFGI_0_SSID, cmd);
-
-		KUNIT_ASSERT_LT(test, t->move.num_cmds,
-				ARRAY_SIZE(t->move.cmds));
-		t->move.cmds[t->move.num_cmds++] = cmd;
-		switch (asid_test_cmd_op(cmd)) {
-		case CMDQ_OP_CFGI_CD:
-			KUNIT_ASSERT_LT(test, sid, ARRAY_SIZE(t->move.master));
-			KUNIT_ASSERT_LT(test, ssid, NUM_CDS);
-			t->move.master[sid].cached[ssid] =
-				t->move.master[sid].cds[ssid];
-			break;
-		case CMDQ_OP_TLBI_NH_ASID:
-			__clear_bit(asid_test_cmd_asid(cmd), t->move.filled);
-			break;
-		default:
-			KUNIT_FAIL(test, "unexpected command %llx", cmd);
-		}
-	}
+	KUNIT_EXPECT_EQ(test, inv->type, INV_TYPE_S1_ASID);
+	KUNIT_EXPECT_PTR_EQ(test, inv->smmu, &t->smmu);
+	asid_test_command(test, inv->nsize_opcode, inv->id);
+	__clear_bit(inv->id, t->move.filled);
 	asid_test_invariants(test);
-	return 0;
+}
+
+static void asid_test_start_smmu(struct kunit *test)
+{
+	kunit_activate_static_stub(test, arm_smmu_sync_cd, asid_test_sync_cd);
+	kunit_activate_static_stub(test, arm_smmu_inv_flush_iotlb_tag,
+				   asid_test_flush_tag);
 }
 
 /* Attach an S1 domain with @asid to RID and PASID 2 of SID 0, PASID 1 of SID 1 */
@@ -445,8 +478,7 @@ static struct arm_smmu_domain *asid_test_attach_s1(struct kunit *test, u32 asid)
 	invs->has_ats = true;
 	kfree(rcu_replace_pointer(d->invs, invs, true));
 
-	kunit_activate_static_stub(test, arm_smmu_cmdq_issue_cmdlist,
-				   asid_test_issue_cmdlist);
+	asid_test_start_smmu(test);
 	asid_test_invariants(test);
 	return d;
 }
@@ -462,7 +494,7 @@ static void asid_test_move(struct kunit *test)
 	int i;
 
 	KUNIT_ASSERT_EQ(test, arm_smmu_share_asid(&t->smmu, sva, t->mm), 0);
-	KUNIT_EXPECT_TRUE(test, sva->btm_invalidation);
+	KUNIT_EXPECT_TRUE(test, sva->cd.shared);
 	KUNIT_EXPECT_EQ(test, sva->cd.asid, asid);
 	KUNIT_EXPECT_PTR_EQ(test, xa_load(&t->smmu.asid_map, asid), sva);
 	KUNIT_EXPECT_NE(test, s1->cd.asid, asid);
@@ -471,11 +503,9 @@ static void asid_test_move(struct kunit *test)
 	/* Each CD, then the old ASID: no command more */
 	KUNIT_EXPECT_EQ(test, t->move.num_cmds, NUM_ATTACHED + 1);
 	for (i = 0; i != NUM_ATTACHED; i++)
-		KUNIT_EXPECT_EQ(test, asid_test_cmd_op(t->move.cmds[i]),
-				CMDQ_OP_CFGI_CD);
-	KUNIT_EXPECT_EQ(test, asid_test_cmd_op(t->move.cmds[i]),
-			CMDQ_OP_TLBI_NH_ASID);
-	KUNIT_EXPECT_EQ(test, asid_test_cmd_asid(t->move.cmds[i]), asid);
+		KUNIT_EXPECT_EQ(test, t->move.cmds[i].op, CMDQ_OP_CFGI_CD);
+	KUNIT_EXPECT_EQ(test, t->move.cmds[i].op, CMDQ_OP_TLBI_NH_ASID);
+	KUNIT_EXPECT_EQ(test, t->move.cmds[i].id, asid);
 
 	/* The process's ASID is in no CD of the domain, nor is it invalidated */
 	asid_test_invariants(test);
@@ -486,8 +516,8 @@ static void asid_test_move(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, invs->inv[1].type, INV_TYPE_ATS);
 	KUNIT_EXPECT_TRUE(test, invs->has_ats);
 
-	arm_smmu_free_asid(sva, t->mm);
-	arm_smmu_free_asid(s1, NULL);
+	asid_test_free(sva, t->mm);
+	asid_test_free(s1, NULL);
 	KUNIT_EXPECT_TRUE(test, xa_empty(&t->smmu.asid_map));
 	KUNIT_EXPECT_EQ(test, asid_test_pins(t), 0);
 }
@@ -499,20 +529,19 @@ static void asid_test_move_unattached(struct kunit *test)
 	struct asid_test *t = test->priv;
 	struct arm_smmu_domain *s1 = &t->domain[1], *sva = &t->domain[2];
 
-	kunit_activate_static_stub(test, arm_smmu_cmdq_issue_cmdlist,
-				   asid_test_issue_cmdlist);
+	asid_test_start_smmu(test);
 	s1->stage = ARM_SMMU_DOMAIN_S1;
 	s1->cd.asid = asid;
 	KUNIT_ASSERT_EQ(test, xa_insert(&t->smmu.asid_map, asid, s1,
 					GFP_KERNEL), 0);
 	KUNIT_ASSERT_EQ(test, arm_smmu_share_asid(&t->smmu, sva, t->mm), 0);
-	KUNIT_EXPECT_TRUE(test, sva->btm_invalidation);
+	KUNIT_EXPECT_TRUE(test, sva->cd.shared);
 	KUNIT_EXPECT_PTR_EQ(test, xa_load(&t->smmu.asid_map, asid), sva);
 	KUNIT_EXPECT_PTR_EQ(test, xa_load(&t->smmu.asid_map, s1->cd.asid), s1);
 	KUNIT_EXPECT_EQ(test, t->move.num_cmds, 0);
 
-	arm_smmu_free_asid(s1, NULL);
-	arm_smmu_free_asid(sva, t->mm);
+	asid_test_free(s1, NULL);
+	asid_test_free(sva, t->mm);
 	KUNIT_EXPECT_TRUE(test, xa_empty(&t->smmu.asid_map));
 }
 
@@ -567,10 +596,10 @@ static void asid_test_move_fails(struct kunit *test)
 					arm_smmu_share_asid(&t->smmu, sva,
 							    t->mm), 0);
 			KUNIT_EXPECT_NE(test, sva->cd.asid, asid);
-			arm_smmu_free_asid(sva, t->mm);
+			asid_test_free(sva, t->mm);
 		}
 
-		KUNIT_EXPECT_FALSE(test, sva->btm_invalidation);
+		KUNIT_EXPECT_FALSE(test, sva->cd.shared);
 		KUNIT_EXPECT_EQ(test, s1->cd.asid, asid);
 		KUNIT_EXPECT_PTR_EQ(test, rcu_access_pointer(s1->invs), invs);
 		KUNIT_EXPECT_EQ(test, t->move.num_cmds, 0);
@@ -582,16 +611,173 @@ static void asid_test_move_fails(struct kunit *test)
 	}
 }
 
+/* A master that detaches while another thread is sending from an older array */
+struct asid_test_fence {
+	struct arm_smmu_device *smmu;
+	struct arm_smmu_domain *domain;
+	struct arm_smmu_invs *new_invs;
+	struct completion done;
+	bool go;
+	bool detached;
+};
+
+static int asid_test_detacher(void *data)
+{
+	struct asid_test_fence *f = data;
+	struct arm_smmu_invs *to_unref;
+
+	to_unref = arm_smmu_invs_alloc(1);
+	while (!READ_ONCE(f->go))
+		cpu_relax();
+	mutex_lock(&f->smmu->asid_lock);
+	/* Another master attaches */
+	arm_smmu_invs_publish(&f->domain->invs,
+			      rcu_dereference_protected(f->domain->invs, true),
+			      f->new_invs);
+	/* That with the ATC detaches */
+	if (to_unref) {
+		to_unref->inv[0] = (struct arm_smmu_inv){
+			.smmu = f->smmu,
+			.type = INV_TYPE_ATS,
+		};
+		arm_smmu_invs_unref(f->new_invs, to_unref);
+	}
+	WRITE_ONCE(f->detached, true);
+	mutex_unlock(&f->smmu->asid_lock);
+	kfree(to_unref);
+	complete(&f->done);
+	return 0;
+}
+
+/* Nobody sends ATC_INV from any array after a master is detached */
+static void asid_test_fence(struct kunit *test)
+{
+	u32 asid = asid_test_enable_btm(test);
+	struct asid_test *t = test->priv;
+	struct arm_smmu_domain *s1 = asid_test_attach_s1(test, asid);
+	struct asid_test_fence f = { .smmu = &t->smmu, .domain = s1 };
+	struct arm_smmu_invs *old_invs, *invs;
+	struct task_struct *task;
+	unsigned long flags;
+	u64 end;
+
+	if (num_online_cpus() < 2)
+		kunit_skip(test, "needs two CPUs");
+	init_completion(&f.done);
+	old_invs = rcu_dereference_protected(s1->invs, true);
+	f.new_invs = arm_smmu_invs_alloc(2);
+	KUNIT_ASSERT_NOT_NULL(test, f.new_invs);
+	memcpy(f.new_invs->inv, old_invs->inv, 2 * sizeof(*old_invs->inv));
+	f.new_invs->has_ats = true;
+	task = kthread_run(asid_test_detacher, &f, "asid_test_detacher");
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, task);
+
+	/* As long as this thread has the old array, detach does not return */
+	rcu_read_lock();
+	invs = arm_smmu_invs_read_lock(s1, &flags);
+	WRITE_ONCE(f.go, true);
+	end = ktime_get_ns() + 200 * NSEC_PER_MSEC;
+	while (!READ_ONCE(f.detached) && ktime_get_ns() < end)
+		cpu_relax();
+	arm_smmu_invs_read_unlock(invs, flags);
+	rcu_read_unlock();
+	KUNIT_EXPECT_PTR_EQ(test, invs, old_invs);
+	KUNIT_EXPECT_GE(test, ktime_get_ns(), end);
+
+	wait_for_completion(&f.done);
+	KUNIT_EXPECT_TRUE(test, f.detached);
+	KUNIT_EXPECT_EQ(test, f.new_invs->num_invs, 1);
+}
+
+struct asid_test_loader {
+	struct arm_smmu_domain *domain;
+	struct arm_smmu_invs *invs;
+	struct completion done;
+	bool started;
+};
+
+static int asid_test_load(void *data)
+{
+	struct asid_test_loader *l = data;
+	unsigned long flags;
+
+	rcu_read_lock();
+	WRITE_ONCE(l->started, true);
+	l->invs = arm_smmu_invs_read_lock(l->domain, &flags);
+	arm_smmu_invs_read_unlock(l->invs, flags);
+	rcu_read_unlock();
+	complete(&l->done);
+	return 0;
+}
+
+/* An array that is replaced between being loaded and being locked is not used */
+static void asid_test_fence_reload(struct kunit *test)
+{
+	u32 asid = asid_test_enable_btm(test);
+	struct arm_smmu_domain *s1 = asid_test_attach_s1(test, asid);
+	struct asid_test_loader l = { .domain = s1 };
+	struct arm_smmu_invs *old_invs, *new_invs;
+	struct task_struct *task;
+	unsigned long flags;
+
+	if (num_online_cpus() < 2)
+		kunit_skip(test, "needs two CPUs");
+	init_completion(&l.done);
+	old_invs = rcu_dereference_protected(s1->invs, true);
+	new_invs = arm_smmu_invs_alloc(2);
+	KUNIT_ASSERT_NOT_NULL(test, new_invs);
+	memcpy(new_invs->inv, old_invs->inv, 2 * sizeof(*old_invs->inv));
+	new_invs->has_ats = true;
+	task = kthread_run(asid_test_load, &l, "asid_test_load");
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, task);
+
+	/* Held, so that the other thread loads the array and waits for it */
+	write_lock_irqsave(&old_invs->rwlock, flags);
+	while (!READ_ONCE(l.started))
+		cpu_relax();
+	mdelay(20);
+	rcu_assign_pointer(s1->invs, new_invs);
+	write_unlock_irqrestore(&old_invs->rwlock, flags);
+	wait_for_completion(&l.done);
+	KUNIT_EXPECT_PTR_EQ(test, l.invs, new_invs);
+	kfree_rcu(old_invs, rcu);
+}
+
+/* A CPU's TLBI covers the entry of a shared ASID, and nothing else */
+static void asid_test_broadcast(struct kunit *test)
+{
+	struct asid_test *t = test->priv;
+	struct arm_smmu_invs *invs = arm_smmu_invs_alloc(2);
+
+	KUNIT_ASSERT_NOT_NULL(test, invs);
+	invs->inv[0] = (struct arm_smmu_inv){
+		.smmu = &t->smmu, .type = INV_TYPE_S1_ASID, .users = 1,
+	};
+	invs->inv[1] = (struct arm_smmu_inv){
+		.smmu = &t->smmu, .type = INV_TYPE_ATS,
+	};
+	KUNIT_EXPECT_TRUE(test, arm_smmu_invs_need_cmds(invs));
+	invs->inv[0].broadcast = true;
+	KUNIT_EXPECT_FALSE(test, arm_smmu_invs_need_cmds(invs));
+	invs->inv[1].users = 1;
+	KUNIT_EXPECT_TRUE(test, arm_smmu_invs_need_cmds(invs));
+	kfree(invs);
+}
+
 static struct kunit_case asid_test_cases[] = {
 	KUNIT_CASE(asid_test_private),
 	KUNIT_CASE(asid_test_two_smmus),
 	KUNIT_CASE(asid_test_no_btm),
 	KUNIT_CASE(asid_test_share),
+	KUNIT_CASE(asid_test_reserved),
 	KUNIT_CASE(asid_test_collision),
 	KUNIT_CASE(asid_test_no_pin),
 	KUNIT_CASE(asid_test_move),
 	KUNIT_CASE(asid_test_move_unattached),
 	KUNIT_CASE(asid_test_move_fails),
+	KUNIT_CASE(asid_test_fence),
+	KUNIT_CASE(asid_test_fence_reload),
+	KUNIT_CASE(asid_test_broadcast),
 	{}
 };
 

@@ -5,16 +5,19 @@
  * The TLB entries of a stage 1 domain are tagged with its ASID. An SMMU has one
  * space of ASIDs, smmu->asid_map, with two kinds in it:
  *
- *  private - chosen here. CD.ASET is 1: the CPUs' broadcasts by ASID may pass
- *            its entries by, and the domain invalidates by command.
- *  shared  - the one that the CPUs use for an mm, pinned for as long as the
- *            domain lives. CD.ASET is 0: when the CPUs broadcast a TLB
- *            invalidation for the mm, the SMMU obeys it as well (IHI0070 3.17).
+ *  private - chosen here. CD.ASET is 1: the CPUs' broadcasts by ASID need not
+ *            invalidate its entries, and the driver invalidates by command.
+ *  shared  - the one that the CPUs use for an mm, pinned for as long as a CD has
+ *            it. CD.ASET is 0: when the CPUs broadcast a TLB invalidation for the
+ *            mm, the SMMU obeys it as well (IHI0070 3.17).
  *
  * ASET takes no part in a lookup. Were a private and a shared ASID the same
  * number, one domain would translate with the other's entries, so the map holds
  * both kinds. A private ASID may have the number of an mm that is not bound:
  * the CPUs' broadcasts then invalidate too much, never too little.
+ *
+ * Entries of the map that no domain owns, reserved ones and values, belong to
+ * others and stay where they are.
  */
 #include <linux/device.h>
 #include <linux/mmu_context.h>
@@ -27,74 +30,122 @@
 #define CREATE_TRACE_POINTS
 #include "arm-smmu-v3-trace.h"
 
-/*
- * Take the highest free ASID of @last, @last - @step, ... *@asid is written
- * before the map shows the domain to arm_smmu_share_asid().
- */
-static int arm_smmu_insert_asid(struct arm_smmu_device *smmu,
-				struct arm_smmu_domain *smmu_domain, u32 *asid,
-				int last, int step)
-{
-	int ret = -EBUSY;
-
-	for (; last > 0 && ret == -EBUSY; last -= step) {
-		*asid = last;
-		ret = xa_insert(&smmu->asid_map, last, smmu_domain, GFP_KERNEL);
-	}
-	if (ret)
-		*asid = 0;
-	return ret;
-}
-
 /**
- * arm_smmu_reserve_private_asid() - Enter a domain under one more private ASID
+ * arm_smmu_alloc_private_asid() - Enter a domain under a private ASID
  * @smmu: SMMU of the domain
- * @smmu_domain: domain, which may be in use
- * @asid: the ASID, or 0 on failure
+ * @smmu_domain: domain, which may be in use under another ASID
+ * @asid: the ASID. Not for @smmu_domain->cd.asid of a domain in use: it may be
+ *	  written even if the allocation fails
  *
- * Where ASIDs are shared, private ones keep out of the way of processes: under
- * KPTI they are even, as the CPUs' user ASIDs are odd, and in any case as high
- * as possible, because the CPUs allocate upwards. That is above 255 where they
- * have ASIDs of 8 bits and the SMMU has 16. The search is as long as there are
- * private ASIDs, and runs once in the life of a domain.
+ * Where ASIDs are shared, private ones come from the upper half of the space
+ * first, because the CPUs allocate theirs upwards. That is above 255 where the
+ * CPUs have ASIDs of 8 bits and the SMMU has 16.
  *
  * Context: Process context, sleeps. The xarray's own lock is enough.
  * Return: 0, -EBUSY if no ASID is left, or -ENOMEM.
  */
-int arm_smmu_reserve_private_asid(struct arm_smmu_device *smmu,
-				  struct arm_smmu_domain *smmu_domain,
-				  u32 *asid)
+int arm_smmu_alloc_private_asid(struct arm_smmu_device *smmu,
+				struct arm_smmu_domain *smmu_domain, u32 *asid)
 {
-	int last = (1 << smmu->asid_bits) - 1;
+	u32 last = (1 << smmu->asid_bits) - 1;
 	int ret = -EBUSY;
 
-	if (!(smmu->features & ARM_SMMU_FEAT_BTM))
-		return xa_alloc(&smmu->asid_map, asid, smmu_domain,
-				XA_LIMIT(1, last), GFP_KERNEL);
-
-	if (arm64_kernel_unmapped_at_el0())
-		ret = arm_smmu_insert_asid(smmu, smmu_domain, asid, last - 1,
-					   2);
+	if (smmu->features & ARM_SMMU_FEAT_BTM)
+		ret = xa_alloc(&smmu->asid_map, asid, smmu_domain,
+			       XA_LIMIT(last / 2 + 1, last), GFP_KERNEL);
 	if (ret == -EBUSY)
-		ret = arm_smmu_insert_asid(smmu, smmu_domain, asid, last, 1);
+		ret = xa_alloc(&smmu->asid_map, asid, smmu_domain,
+			       XA_LIMIT(1, last), GFP_KERNEL);
 	return ret;
 }
-
-/**
- * arm_smmu_alloc_private_asid() - Give a domain an ASID of its own
- * @smmu: SMMU of the domain
- * @smmu_domain: domain that nobody else sees yet
- *
- * Context: Process context, sleeps.
- * Return: 0, -EBUSY if no ASID is left, or -ENOMEM.
- */
-int arm_smmu_alloc_private_asid(struct arm_smmu_device *smmu,
-				struct arm_smmu_domain *smmu_domain)
-{
-	return arm_smmu_reserve_private_asid(smmu, smmu_domain,
-					     &smmu_domain->cd.asid);
-}
 EXPORT_SYMBOL_IF_KUNIT(arm_smmu_alloc_private_asid);
+
+/*
+ * Move an S1 domain, attached to any number of masters, to another ASID
+ *
+ * The CPUs choose the ASID of a process, so it is the S1 domain that has to
+ * give the number up, while its devices and those who unmap from it carry on.
+ * There are four steps, and whoever invalidates meanwhile walks the array of
+ * some step:
+ *
+ *  1. From here on invalidations name both ASIDs. The new one is clear in the
+ *     TLB, because it was in no array.
+ *  2. Each CD gets the new ASID. CFGI_CD + SYNC remove the old CD from the
+ *     SMMU's caches, and wait for the translations in flight with it (IHI0070
+ *     3.21, 4.3.3). TLB entries of both ASIDs may be in use.
+ *  3. Nothing can fill the old ASID any more: clear it.
+ *  4. Invalidations name the new ASID only. Those that have loaded an earlier
+ *     array over-invalidate the process that gets the old one.
+ *
+ * So a CD never has an ASID that invalidations miss:
+ *
+ *  [CPU0]                               | [CPU1]
+ *  change IOPTE                         | arm_smmu_move_s1_domain()
+ *  arm_smmu_domain_inv_range() {        |   invs = { old, new };  // step 1
+ *    smp_mb();                          |   arm_smmu_write_entry() {
+ *    invs = rcu_dereference();          |     dma_wmb();
+ *    ...                                |     CD = new;           // step 2
+ *
+ * Either CPU0 sees both ASIDs, or its smp_mb() precedes the publication of the
+ * array. That precedes the CD because of the dma_wmb(), so an SMMU that reads
+ * the new ASID reads the changed IOPTE as well. The old ASID is invalidated by
+ * CPU0 itself up to step 3, and step 3 clears what was filled before.
+ *
+ * Afterwards the old ASID still has its entry in smmu->asid_map, for the caller
+ * to replace. A failure leaves everything as it was.
+ */
+static int arm_smmu_move_s1_domain(struct arm_smmu_device *smmu,
+				   struct arm_smmu_domain *smmu_domain)
+{
+	struct arm_smmu_master_domain *master_domain;
+	struct arm_smmu_invs *invs, *both, *moved;
+	u32 old_asid = smmu_domain->cd.asid;
+	struct arm_smmu_cd target;
+	u32 new_asid;
+	size_t i;
+	int ret;
+
+	/* Keeps masters from attaching and detaching */
+	lockdep_assert_held(&smmu->asid_lock);
+
+	ret = arm_smmu_alloc_private_asid(smmu, smmu_domain, &new_asid);
+	if (ret)
+		return ret;
+
+	invs = rcu_dereference_protected(smmu_domain->invs,
+					 lockdep_is_held(&smmu->asid_lock));
+	both = arm_smmu_invs_replace_asid(invs, old_asid, new_asid, true);
+	moved = arm_smmu_invs_replace_asid(invs, old_asid, new_asid, false);
+	if (!both || !moved) {
+		kfree(moved);
+		kfree(both);
+		xa_erase(&smmu->asid_map, new_asid);
+		return -ENOMEM;
+	}
+
+	arm_smmu_invs_publish(&smmu_domain->invs, invs, both);
+
+	smmu_domain->cd.asid = new_asid;
+	list_for_each_entry(master_domain, &smmu_domain->devices, devices_elm) {
+		struct arm_smmu_master *master = master_domain->master;
+		ioasid_t ssid = master_domain->ssid;
+
+		arm_smmu_make_s1_cd(&target, master, smmu_domain);
+		arm_smmu_write_cd_entry(master, ssid,
+					arm_smmu_get_cd_ptr(master, ssid),
+					&target);
+	}
+
+	/* A domain that is attached nowhere has no entry, and nothing to clear */
+	for (i = 0; i != both->num_invs; i++)
+		if (both->inv[i].type == INV_TYPE_S1_ASID &&
+		    both->inv[i].id == old_asid)
+			arm_smmu_inv_flush_iotlb_tag(&both->inv[i]);
+
+	arm_smmu_invs_publish(&smmu_domain->invs, both, moved);
+	trace_arm_smmu_asid_move(smmu, old_asid, new_asid);
+	return 0;
+}
 
 /* The CPUs' ASID of @mm, pinned; 0 if no pin is left. KUnit replaces it */
 VISIBLE_IF_KUNIT unsigned long arm_smmu_pin_asid(struct mm_struct *mm)
@@ -104,24 +155,30 @@ VISIBLE_IF_KUNIT unsigned long arm_smmu_pin_asid(struct mm_struct *mm)
 }
 EXPORT_SYMBOL_IF_KUNIT(arm_smmu_pin_asid);
 
-/* Let @smmu_domain have @asid. An S1 domain that has it already moves away */
+/* Let @smmu_domain have @asid, and move an S1 domain that has it already */
 static int arm_smmu_take_asid(struct arm_smmu_device *smmu,
 			      struct arm_smmu_domain *smmu_domain, u32 asid)
 {
 	struct arm_smmu_domain *holder;
 	int ret;
 
-	/* Until it is unlocked, nobody in the map goes away */
+	/* No domain leaves the map while it is held */
 	mutex_lock(&smmu->asid_lock);
 	ret = xa_insert(&smmu->asid_map, asid, smmu_domain, GFP_KERNEL);
 	if (ret == -EBUSY) {
+		/* NULL where the index is reserved */
 		holder = xa_load(&smmu->asid_map, asid);
-		if (holder->stage == ARM_SMMU_DOMAIN_S1)
-			ret = arm_smmu_realloc_s1_domain_asid(smmu, holder);
+		if (holder && !xa_is_value(holder) &&
+		    holder->stage == ARM_SMMU_DOMAIN_S1)
+			ret = arm_smmu_move_s1_domain(smmu, holder);
 		/* In place of an entry, which allocates nothing and cannot fail */
 		if (!ret)
 			xa_store(&smmu->asid_map, asid, smmu_domain,
 				 GFP_KERNEL);
+	}
+	if (!ret) {
+		smmu_domain->cd.asid = asid;
+		smmu_domain->cd.shared = true;
 	}
 	mutex_unlock(&smmu->asid_lock);
 	return ret;
@@ -133,15 +190,14 @@ static int arm_smmu_take_asid(struct arm_smmu_device *smmu,
  * @smmu_domain: domain that nobody else sees yet
  * @mm: address space of the domain
  *
- * On success smmu_domain->btm_invalidation tells whether the ASID is shared. It
- * is private where the SMMU does not take part in broadcast TLB maintenance;
- * where the CPUs have no ASID left to pin; where another SVA domain of the same
- * mm has the number, which iommu_sva_bind_device() makes when it cannot attach
- * the existing one; and where an S1 domain has it and cannot be moved. The user
+ * On success smmu_domain->cd.shared tells whether the ASID is shared. It is
+ * private where the SMMU does not take part in broadcast TLB maintenance;
+ * where the CPUs have no ASID left to pin; where the number belongs to another
+ * SVA domain, or to an S1 domain that cannot be moved, or is reserved. The user
  * does not notice: the domain is invalidated by command instead.
  *
  * The pin precedes every CD with the ASID, which local TLB maintenance relies
- * on: see __flush_tlb_prepare().
+ * on: see arm64_mm_context_get().
  *
  * Context: Process context, sleeps. Takes smmu->asid_lock. The caller keeps @mm
  * from being freed.
@@ -151,55 +207,61 @@ int arm_smmu_share_asid(struct arm_smmu_device *smmu,
 			struct arm_smmu_domain *smmu_domain,
 			struct mm_struct *mm)
 {
-	unsigned long asid;
+	unsigned long asid = 0;
 	int ret;
 
-	if (!(smmu->features & ARM_SMMU_FEAT_BTM))
-		return arm_smmu_alloc_private_asid(smmu, smmu_domain);
-
-	asid = arm_smmu_pin_asid(mm);
-	if (asid) {
-		ret = arm_smmu_take_asid(smmu, smmu_domain, asid);
-		if (!ret) {
-			smmu_domain->cd.asid = asid;
-			smmu_domain->btm_invalidation = true;
-			trace_arm_smmu_asid_share(smmu, asid);
-			return 0;
+	if (smmu->features & ARM_SMMU_FEAT_BTM) {
+		asid = arm_smmu_pin_asid(mm);
+		if (asid) {
+			if (!arm_smmu_take_asid(smmu, smmu_domain, asid)) {
+				trace_arm_smmu_asid_share(smmu, asid);
+				return 0;
+			}
+			arm64_mm_context_put(mm);
 		}
-		arm64_mm_context_put(mm);
 	}
 
-	ret = arm_smmu_alloc_private_asid(smmu, smmu_domain);
-	if (ret)
+	ret = arm_smmu_alloc_private_asid(smmu, smmu_domain,
+					  &smmu_domain->cd.asid);
+	if (ret || !(smmu->features & ARM_SMMU_FEAT_BTM))
 		return ret;
+
 	trace_arm_smmu_asid_fallback(smmu, asid, smmu_domain->cd.asid);
-	dev_notice_once(smmu->dev,
-			"not every process can share its ASID: some are invalidated by command\n");
+	if (!smmu->asid_fallback) {
+		smmu->asid_fallback = true;
+		dev_notice(smmu->dev,
+			   "not every process can share its ASID: some are invalidated by command\n");
+	}
 	return 0;
 }
 EXPORT_SYMBOL_IF_KUNIT(arm_smmu_share_asid);
 
 /**
  * arm_smmu_free_asid() - Give back the ASID of a domain
- * @smmu_domain: domain that is attached nowhere any more
+ * @smmu_domain: domain whose ASID is in no CD any more
  * @mm: address space of an SVA domain, otherwise NULL
  *
  * The caller has seen to it that no TLB entry with the ASID is left. After this
  * the SMMU's other domains may take the number, and after the CPUs' next
  * rollover another process.
  *
- * Context: Process context, sleeps. Takes smmu->asid_lock, so that nobody moves
- * the domain meanwhile. The caller keeps @mm from being freed.
+ * An SVA domain gives its ASID back when the mm dies, and nothing when it is
+ * freed later: the number may be another domain's by then.
+ *
+ * Context: Process context. Caller holds smmu->asid_lock, so that nobody moves
+ * the domain meanwhile, and keeps @mm from being freed.
  */
 void arm_smmu_free_asid(struct arm_smmu_domain *smmu_domain,
 			struct mm_struct *mm)
 {
 	struct arm_smmu_device *smmu = smmu_domain->smmu;
 
-	mutex_lock(&smmu->asid_lock);
+	lockdep_assert_held(&smmu->asid_lock);
+
+	if (xa_load(&smmu->asid_map, smmu_domain->cd.asid) != smmu_domain)
+		return;
 	xa_erase(&smmu->asid_map, smmu_domain->cd.asid);
-	mutex_unlock(&smmu->asid_lock);
-	if (smmu_domain->btm_invalidation) {
+	if (smmu_domain->cd.shared) {
 		trace_arm_smmu_asid_free(smmu, smmu_domain->cd.asid);
 		arm64_mm_context_put(mm);
 	}

@@ -59,7 +59,7 @@ DEFINE_EVENT(arm_smmu_asid_change, arm_smmu_asid_fallback,
 	TP_ARGS(smmu, old, asid)
 );
 
-/* An S1 domain made way for a process */
+/* An S1 domain was moved to another ASID, because a process has its old one */
 DEFINE_EVENT(arm_smmu_asid_change, arm_smmu_asid_move,
 	TP_PROTO(struct arm_smmu_device *smmu, u32 old, u32 asid),
 	TP_ARGS(smmu, old, asid)
