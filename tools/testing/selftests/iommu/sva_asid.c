@@ -110,32 +110,6 @@ static unsigned int find_devices(struct device d[MAX_DEVICES])
 	return n;
 }
 
-/* Like sva_queue_init(), on a certain device */
-static int queue_init_on(struct sva_queue *q, const struct device *d)
-{
-	int ret;
-
-	q->page = NULL;
-	q->fd = open(d->path, O_RDWR);
-	if (q->fd < 0)
-		return -errno;
-	ret = sva_queue_start(q);
-	if (!ret)
-		ret = sva_queue_map(q);
-	if (ret)
-		sva_queue_close(q);
-	return ret;
-}
-
-/* Whether the device has an ATC, which is told by command: @q has been used */
-static bool has_ats(const struct sva_queue *q)
-{
-	const char *page = q->page;
-
-	return __atomic_load_n((__u32 *)(page + SVATD_Q_ATC_HITS), __ATOMIC_RELAXED) ||
-	       __atomic_load_n((__u32 *)(page + SVATD_Q_ATC_MISSES), __ATOMIC_RELAXED);
-}
-
 /* Data that tells which process it belongs to, and when it was stored */
 static __u64 tag(unsigned int id, unsigned int round)
 {
@@ -359,8 +333,8 @@ TEST_F_TIMEOUT(asid, same_in_two_smmus, 60)
 	n = on[0] + on[1];
 	shares = self->trace.shares;
 	ASSERT_EQ(0, new_buffer(1));
-	ASSERT_EQ(0, queue_init_on(&q[0], &self->devices[a]));
-	ASSERT_EQ(0, queue_init_on(&q[1], &self->devices[b]));
+	ASSERT_EQ(0, sva_queue_init_on(&q[0], self->devices[a].path));
+	ASSERT_EQ(0, sva_queue_init_on(&q[1], self->devices[b].path));
 	asid_trace_update(&self->trace);
 	EXPECT_EQ(self->btm, n != 0);
 	EXPECT_EQ(shares + n, self->trace.shares);
@@ -384,20 +358,53 @@ TEST_F_TIMEOUT(asid, one_for_two_devices, 60)
 		SKIP(return, "no two sva-testdevs behind the same SMMU");
 	shares = self->trace.shares;
 	ASSERT_EQ(0, new_buffer(1));
-	ASSERT_EQ(0, queue_init_on(&q[0], &self->devices[a]));
-	ASSERT_EQ(0, queue_init_on(&q[1], &self->devices[b]));
+	ASSERT_EQ(0, sva_queue_init_on(&q[0], self->devices[a].path));
+	ASSERT_EQ(0, sva_queue_init_on(&q[1], self->devices[b].path));
 	for (i = 0; i < 2; i++)
 		EXPECT_EQ(NULL, use_buffer(&q[i], 1, i));
-	/* The first to bind decides, and one with ATS cannot join one without */
-	if (has_ats(&q[0]) != has_ats(&q[1])) {
-		for (i = 0; i < 2; i++)
-			sva_queue_close(&q[i]);
-		SKIP(return, "only one of the two devices has ATS");
-	}
 	use_pair(_metadata, &self->trace, q, live);
 	EXPECT_EQ(self->btm ? shares + 1 : 0, self->trace.shares);
 	EXPECT_EQ(self->btm ? 1 : 0, live[0]);
 	EXPECT_EQ(self->btm ? 1 : 0, live[1]);
+}
+
+/*
+ * An ASID is the process's, not the open file's: it is given back when the
+ * process is gone, though another one still has the device open.
+ */
+TEST_F_TIMEOUT(asid, given_back_at_exit, 60)
+{
+	unsigned int frees;
+	int fds[2], status;
+	pid_t binder;
+	char c;
+
+	if (!self->btm)
+		SKIP(return, "broadcast TLB maintenance is off: no ASID is shared");
+	asid_trace_update(&self->trace);
+	frees = self->trace.frees;
+	ASSERT_EQ(0, asid_trace_live(&self->trace));
+	ASSERT_EQ(0, pipe(fds));
+	binder = fork_child();
+	ASSERT_LE(0, binder);
+	if (!binder) {
+		struct sva_queue q;
+
+		if (new_buffer(1) || sva_queue_init(&q) || use_buffer(&q, 1, 0))
+			_exit(1);
+		/* The heir of the file, with a memory of its own, outlives the binder */
+		if (!fork()) {
+			close(fds[1]);
+			_exit(read(fds[0], &c, 1) != 0);
+		}
+		_exit(0);
+	}
+	close(fds[0]);
+	ASSERT_EQ(binder, waitpid(binder, &status, 0));
+	ASSERT_EQ(0, status);
+	EXPECT_TRUE(asid_trace_settle(&self->trace, SVA_TIMEOUT_MS));
+	EXPECT_EQ(frees + 1, self->trace.frees);
+	close(fds[1]);
 }
 
 /* Bind; tell; use the device again when all others are bound as well */
@@ -736,7 +743,7 @@ TEST_F_TIMEOUT(asid, threads_that_unmap_send_no_command, 120)
 		SKIP(return, "this process could not share its ASID");
 	}
 	EXPECT_EQ(NULL, use_buffer(&q, 100, 0));
-	if (has_ats(&q)) {
+	if (sva_queue_has_ats(&q)) {
 		sva_queue_close(&q);
 		SKIP(return, "the device has ATS, and its ATC is told by command");
 	}

@@ -673,8 +673,6 @@ static const char *no_collisions(struct machine *m)
 		return "broadcast TLB maintenance is off: no process wants an ASID";
 	if (smmu_asid16(&m->smmu))
 		return "ASIDs of 16 bits hardly ever meet (QEMU: x-asid-bits=8 for CPUs and SMMU)";
-	if (cpu_asids() && cpu_asids() < 256)
-		return "KPTI: processes have odd ASIDs and domains even ones";
 	return NULL;
 }
 

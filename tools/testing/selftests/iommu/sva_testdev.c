@@ -104,6 +104,8 @@ const char *sva_skip_reason(int err)
 	case -EOPNOTSUPP:
 	case -ENODEV:
 		return "this machine's kernel or SMMU does not support SVA";
+	case -ENOSPC:
+		return "the sva-testdev has no PASID here";
 	case -EBUSY:
 		return "no free queue on the sva-testdev";
 	default:
@@ -164,6 +166,15 @@ const char *sva_status_name(unsigned int code)
 	return names[code];
 }
 
+static int queue_open_on(struct sva_queue *q, const char *path)
+{
+	q->page = NULL;
+	q->fd = path ? open(path, O_RDWR) : -1;
+	if (q->fd < 0)
+		return path ? -errno : -ENOENT;
+	return 0;
+}
+
 /**
  * sva_queue_open() - Get a queue, bound to the mm of the caller
  * @q: the queue, neither mapped nor started
@@ -172,13 +183,7 @@ const char *sva_status_name(unsigned int code)
  */
 int sva_queue_open(struct sva_queue *q)
 {
-	const char *dev = sva_device();
-
-	q->page = NULL;
-	q->fd = dev ? open(dev, O_RDWR) : -1;
-	if (q->fd < 0)
-		return dev ? -errno : -ENOENT;
-	return 0;
+	return queue_open_on(q, sva_device());
 }
 
 /**
@@ -235,9 +240,21 @@ int sva_queue_stop(struct sva_queue *q)
  */
 int sva_queue_init(struct sva_queue *q)
 {
+	return sva_queue_init_on(q, sva_device());
+}
+
+/**
+ * sva_queue_init_on() - Get a queue of a certain device that is ready for use
+ * @q: the queue
+ * @path: the device, /dev/sva_testdev-N
+ *
+ * Return: 0, or a negative errno; then nothing is left open.
+ */
+int sva_queue_init_on(struct sva_queue *q, const char *path)
+{
 	int ret;
 
-	ret = sva_queue_open(q);
+	ret = queue_open_on(q, path);
 	if (ret)
 		return ret;
 	ret = sva_queue_start(q);
@@ -271,6 +288,17 @@ void sva_queue_close(struct sva_queue *q)
 bool sva_queue_enabled(const struct sva_queue *q)
 {
 	return read32(q, SVATD_Q_INFO) & SVATD_Q_INFO_ENABLED;
+}
+
+/**
+ * sva_queue_has_ats() - Does the device have an ATC, which is told by command
+ * @q: a mapped queue that has been used
+ *
+ * Return: true if it does.
+ */
+bool sva_queue_has_ats(const struct sva_queue *q)
+{
+	return read32(q, SVATD_Q_ATC_HITS) || read32(q, SVATD_Q_ATC_MISSES);
 }
 
 /**

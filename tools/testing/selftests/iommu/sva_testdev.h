@@ -84,8 +84,10 @@ int sva_queue_map(struct sva_queue *q);
 int sva_queue_start(struct sva_queue *q);
 int sva_queue_stop(struct sva_queue *q);
 int sva_queue_init(struct sva_queue *q);
+int sva_queue_init_on(struct sva_queue *q, const char *path);
 void sva_queue_close(struct sva_queue *q);
 bool sva_queue_enabled(const struct sva_queue *q);
+bool sva_queue_has_ats(const struct sva_queue *q);
 
 void sva_submit(struct sva_queue *q, unsigned int slot, const struct sva_op *op);
 void sva_peek(const struct sva_queue *q, unsigned int slot, struct sva_result *res);
