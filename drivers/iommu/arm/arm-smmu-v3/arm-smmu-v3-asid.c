@@ -197,7 +197,7 @@ static int arm_smmu_take_asid(struct arm_smmu_device *smmu,
  * does not notice: the domain is invalidated by command instead.
  *
  * The pin precedes every CD with the ASID, which local TLB maintenance relies
- * on: see arm64_mm_context_get().
+ * on: see __flush_tlb_may_stay_local().
  *
  * Context: Process context, sleeps. Takes smmu->asid_lock. The caller keeps @mm
  * from being freed.

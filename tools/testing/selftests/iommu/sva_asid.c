@@ -42,6 +42,8 @@
 #define FORKERS		2
 
 #define ROLLOVER_BOUND	8
+/* Of so many new processes one shows how far the CPUs' ASIDs have come */
+#define SHOW_EVERY	8
 #define THREADS		8
 #define THREAD_ROUNDS	50
 
@@ -684,6 +686,163 @@ TEST_F_TIMEOUT(asid, rollover, 600)
 		TH_LOG("%u rollovers, %u uses of bound memory meanwhile", self->trace.wraps - wraps,
 		       before);
 	}
+}
+
+/* Processes that come and go, the CPUs' rollovers meanwhile counted by their ASIDs */
+static unsigned int count_rollovers(struct asid_trace *t, struct shared *shared,
+				    unsigned int forks)
+{
+	unsigned int i, last = 0, n = 0;
+	pid_t child;
+
+	for (i = 0; i < forks && !get(&shared->bad); i++) {
+		child = fork_child();
+		if (!child)
+			_exit(i % SHOW_EVERY ? 0 : bind_once(2 * i + 1001, shared));
+		if (child < 0 || wait_children(&child, 1)) {
+			add(&shared->bad);
+			break;
+		}
+		if (i % SHOW_EVERY)
+			continue;
+		asid_trace_update(t);
+		/* New processes have higher and higher ASIDs until these are used up */
+		n += t->last < last;
+		last = t->last;
+	}
+	return n;
+}
+
+/* However many processes are bound, the others do not run out of ASIDs all the time */
+TEST_F_TIMEOUT(asid, rollovers_with_all_pins, 600)
+{
+	unsigned int fallbacks, frees, none, all, n = 0;
+	unsigned long asids = cpu_asids();
+	pid_t pid[MANY_PROCESSES];
+	int go[2];
+
+	if (!asids)
+		SKIP(return, "the number of the CPUs' ASIDs is not in the kernel log any more");
+	if (asids > FEW_ASIDS)
+		SKIP(return, "%lu ASIDs are more than can be pinned (QEMU: -cpu ...,x-asid-bits=8)",
+		     asids);
+	if (!self->btm)
+		SKIP(return, "broadcast TLB maintenance is off: no ASID is shared");
+	if (self->queues < MANY_PROCESSES)
+		SKIP(return, "the device has %ld queues free, %d are needed", self->queues,
+		     MANY_PROCESSES);
+
+	none = count_rollovers(&self->trace, self->shared, 4 * asids);
+	/* All pins but one, which is for those that show the rollovers */
+	ASSERT_EQ(0, pipe(go));
+	fallbacks = self->trace.fallbacks;
+	while (n < MANY_PROCESSES && self->trace.fallbacks == fallbacks) {
+		pid[n] = fork_child();
+		ASSERT_LE(0, pid[n]);
+		if (!pid[n]) {
+			close(go[1]);
+			_exit(one_of_many(n, self->shared, go[0]));
+		}
+		ASSERT_TRUE(reached(self->shared, &self->shared->ready, ++n));
+		asid_trace_update(&self->trace);
+	}
+	ASSERT_EQ(fallbacks + 1, self->trace.fallbacks);
+	ASSERT_LT(2, n);
+	frees = self->trace.frees;
+	kill(pid[--n], SIGKILL);
+	ASSERT_EQ(1, wait_children(&pid[n], 1));
+	kill(pid[--n], SIGKILL);
+	ASSERT_EQ(1, wait_children(&pid[n], 1));
+	while (self->trace.frees == frees) {
+		usleep(10000);
+		asid_trace_update(&self->trace);
+	}
+	all = count_rollovers(&self->trace, self->shared, 4 * asids);
+	TH_LOG("of %lu ASIDs none was pinned: %u rollovers; %u were: %u", asids, none, n, all);
+	EXPECT_LT(0, none);
+	/* One more may come of where the counting begins */
+	EXPECT_GE(2 * none + 1, all);
+	close(go[1]);
+	EXPECT_EQ(0, wait_children(pid, n));
+	close(go[0]);
+	EXPECT_EQ(0, self->shared->bad);
+}
+
+/* The function call interrupts of a CPU so far */
+static unsigned long function_calls(int cpu)
+{
+	char line[4096], *p;
+	unsigned long n = 0;
+	FILE *f;
+
+	f = fopen("/proc/interrupts", "r");
+	if (!f)
+		return 0;
+	while (fgets(line, sizeof(line), f)) {
+		p = strchr(line, ':');
+		if (!p++ || !strstr(p, "Function call"))
+			continue;
+		do {
+			n = strtoul(p, &p, 10);
+		} while (cpu--);
+		break;
+	}
+	fclose(f);
+	return n;
+}
+
+/*
+ * Pinning an ASID interrupts all CPUs: what a CPU did before to a page table is
+ * visible to the SMMU then, without a barrier in local TLB maintenance. That is no
+ * more to be seen from here than the interrupts, as an emulated CPU keeps its stores
+ * in order; testbed/model has the argument.
+ */
+#define PINS	16
+
+TEST_F_TIMEOUT(asid, pinning_interrupts_cpus, 60)
+{
+	unsigned long before, after;
+	cpu_set_t set, one;
+	struct sva_queue q;
+	unsigned int i;
+	pid_t child;
+	int cpu[2], n = 0;
+
+	if (!self->btm)
+		SKIP(return, "broadcast TLB maintenance is off: no ASID is shared");
+	CPU_ZERO(&set);
+	ASSERT_EQ(0, sched_getaffinity(0, sizeof(set), &set));
+	/* /proc/interrupts has no numbers: let CPUs be counted from 0 */
+	for (i = 0; i < CPU_SETSIZE && n < 2 && CPU_ISSET(i, &set); i++)
+		cpu[n++] = i;
+	if (n < 2)
+		SKIP(return, "a single CPU");
+	CPU_ZERO(&one);
+	CPU_SET(cpu[0], &one);
+	ASSERT_EQ(0, sched_setaffinity(0, sizeof(one), &one));
+	child = fork_child();
+	ASSERT_LE(0, child);
+	if (!child) {
+		CPU_ZERO(&one);
+		CPU_SET(cpu[1], &one);
+		sched_setaffinity(0, sizeof(one), &one);
+		add(&self->shared->ready);
+		/* Idle CPUs might be told in another way */
+		while (!get(&self->shared->stop))
+			;
+		_exit(0);
+	}
+	ASSERT_TRUE(reached(self->shared, &self->shared->ready, 1));
+	before = function_calls(cpu[1]);
+	for (i = 0; i < PINS; i++) {
+		ASSERT_EQ(0, sva_queue_init(&q));
+		sva_queue_close(&q);
+	}
+	after = function_calls(cpu[1]);
+	add(&self->shared->stop);
+	EXPECT_EQ(0, wait_children(&child, 1));
+	TH_LOG("%lu interrupts for %d pins", after - before, PINS);
+	EXPECT_LE(before + PINS, after);
 }
 
 /*

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Shared Virtual Addressing: a page that becomes writable without anybody but
- * the local CPU being told.
+ * Shared Virtual Addressing: a page that becomes writable, or accessible, without
+ * anybody but the local CPU being told.
  *
  * When a page-table entry only gains rights, a CPU that still has the old one
  * in its TLB takes a fault too many and helps itself, so kernels spare the other
@@ -14,6 +14,11 @@
  * the SMMU would listen to by accident.
  *
  * Not all of these are kept local by every kernel; none of them may be.
+ *
+ * The fixtures gained and twice are about rights that nobody is told of at all: what
+ * hardware changes in an entry, and what one mapping of a page gains by way of
+ * another. If the device's faults are served they are repaired there; if not, the
+ * device has to fault until software makes up for it, no earlier and no later.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -31,6 +36,7 @@
 #include <sys/wait.h>
 
 #include "kselftest_harness.h"
+#include "sva_smmu.h"
 #include "sva_testdev.h"
 
 #ifndef MADV_FREE
@@ -38,6 +44,15 @@
 #endif
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE		25
+#endif
+#ifndef MADV_COLD
+#define MADV_COLD		20
+#endif
+#ifndef MFD_HUGETLB
+#define MFD_HUGETLB		4
+#endif
+#ifndef MFD_HUGE_SHIFT
+#define MFD_HUGE_SHIFT		26
 #endif
 #ifndef UFFD_USER_MODE_ONLY
 #define UFFD_USER_MODE_ONLY	1
@@ -54,6 +69,10 @@
 
 /* Huge pages larger than this are too large to be tested */
 #define MAX_HUGE	(64UL << 20)
+
+#define KIB		1024UL
+#define MIB		(1024 * KIB)
+#define GIB		(1024 * MIB)
 
 #define BY_CPU		0x2e30000000000000ULL
 #define BY_DEVICE	0xde50000000000000ULL
@@ -111,6 +130,7 @@ struct area {
 	size_t size;
 	size_t step;	/* from one sample to the next */
 	int fd;
+	bool hugetlb;	/* ... of a file of huge pages */
 	bool served;	/* the kernel serves the device's faults */
 };
 
@@ -119,7 +139,7 @@ FIXTURE(local)
 	struct area a;
 };
 
-FIXTURE_SETUP(local)
+static void open_area(struct __test_metadata *_metadata, struct area *a)
 {
 	char *untouched;
 	int ret;
@@ -127,7 +147,7 @@ FIXTURE_SETUP(local)
 	page_size = sysconf(_SC_PAGESIZE);
 	find_cpus();
 	run_on(0);
-	ret = sva_queue_init(&self->a.q);
+	ret = sva_queue_init(&a->q);
 	if (ret && sva_skip_reason(ret))
 		SKIP(return, "%s", sva_skip_reason(ret));
 	ASSERT_EQ(0, ret);
@@ -137,11 +157,16 @@ FIXTURE_SETUP(local)
 	untouched = mmap(NULL, page_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
 			 -1, 0);
 	ASSERT_NE(MAP_FAILED, untouched);
-	self->a.served = sva_fill(&self->a.q, 0, untouched, 0, 8, NULL) == SVATD_ST_OK;
+	a->served = sva_fill(&a->q, 0, untouched, 0, 8, NULL) == SVATD_ST_OK;
 	munmap(untouched, page_size);
-	self->a.fd = -1;
-	self->a.size = SAMPLES * page_size;
-	self->a.step = page_size;
+	a->fd = -1;
+	a->size = SAMPLES * page_size;
+	a->step = page_size;
+}
+
+FIXTURE_SETUP(local)
+{
+	open_area(_metadata, &self->a);
 }
 
 FIXTURE_TEARDOWN(local)
@@ -670,4 +695,431 @@ TEST_F_TIMEOUT(local, two_cpus_at_once, 120)
 	pthread_barrier_destroy(&barrier);
 }
 
-TEST_HARNESS_MAIN
+/*
+ * Rights that are gained unnoticed. The CPU's TLB is of no use as a witness: what it
+ * does about an old entry, and when, is the CPU's affair.
+ */
+static bool write_number(const char *path, unsigned long n)
+{
+	char line[32];
+
+	snprintf(line, sizeof(line), "%lu", n);
+	return write_line(path, line);
+}
+
+/* At least two free pages of a size, or one of the largest */
+static bool have_huge_pages(size_t size)
+{
+	char path[2][96], line[32];
+	const char *name[2] = { "free", "nr" };
+	unsigned long value[2], want = size < GIB ? 2 : 1;
+	unsigned int i;
+
+	for (i = 0; i < 2; i++) {
+		snprintf(path[i], sizeof(path[i]),
+			 "/sys/kernel/mm/hugepages/hugepages-%zukB/%s_hugepages", size >> 10,
+			 name[i]);
+		if (!read_line(path[i], line, sizeof(line)))
+			return false;
+		value[i] = strtoul(line, NULL, 10);
+	}
+	if (value[0] >= want)
+		return true;
+	return write_number(path[1], value[1] + want) && read_line(path[0], line, sizeof(line)) &&
+	       strtoul(line, NULL, 10) >= want;
+}
+
+static bool is_clean(const struct area *a)
+{
+	unsigned int i;
+	__u64 sum = 0;
+
+	/* Has been read, and had it been written it would be writable at once */
+	for (i = 0; i < SAMPLES; i++)
+		sum += load(sample(a, i));
+	return !sum;
+}
+
+/* Pages of a file: read, not written, and nothing but the CPU knows how to write */
+static bool map_clean_file(struct area *a)
+{
+	a->fd = memfd_create("sva", 0);
+	return a->fd >= 0 && !ftruncate(a->fd, a->size) && map(a, page_size, MAP_SHARED) &&
+	       is_clean(a);
+}
+
+static bool map_clean_contiguous(struct area *a)
+{
+	return map_contiguous(a) && make_clean(a);
+}
+
+static bool map_clean_thp(struct area *a)
+{
+	return map_thp(a) && make_clean(a);
+}
+
+/* hugetlb makes an entry dirty where it may be written: so first it may not */
+static bool clean_hugetlb(struct area *a)
+{
+	return !mprotect(a->addr, a->size, PROT_READ) && is_clean(a) &&
+	       !mprotect(a->addr, a->size, PROT_READ | PROT_WRITE);
+}
+
+/* @size bytes of a file of huge pages, of which the first is looked at */
+static bool map_clean_hugetlb(struct area *a, size_t huge, size_t size)
+{
+	if (!have_huge_pages(huge))
+		return false;
+	a->fd = memfd_create("sva", MFD_HUGETLB | __builtin_ctzl(huge) << MFD_HUGE_SHIFT);
+	a->size = size;
+	if (a->fd < 0 || ftruncate(a->fd, size) || !map(a, size, MAP_SHARED | MAP_NORESERVE))
+		return false;
+	a->hugetlb = true;
+	a->step = huge / SAMPLES;
+	return clean_hugetlb(a);
+}
+
+/* Whether the device cannot write, however often it tries */
+static bool device_faults(struct area *a, unsigned int i)
+{
+	unsigned int faults = 0;
+
+	while (faults < TRIES &&
+	       sva_fill(&a->q, 0, sample(a, i), BY_DEVICE | i, 8, NULL) == SVATD_ST_FAULT)
+		faults++;
+	return faults == TRIES;
+}
+
+/* What software can do: take the right away, with a broadcast, and give it back */
+static void renew(struct __test_metadata *_metadata, struct area *a)
+{
+	unsigned int i;
+
+	ASSERT_EQ(0, mprotect(a->addr, a->size, PROT_READ));
+	ASSERT_EQ(0, mprotect(a->addr, a->size, PROT_READ | PROT_WRITE));
+	for (i = 0; i < SAMPLES; i++)
+		store(sample(a, i), BY_CPU | i);
+}
+
+FIXTURE(gained)
+{
+	struct area a;
+};
+
+FIXTURE_VARIANT(gained)
+{
+	bool (*map)(struct area *a);
+	size_t huge;
+};
+
+FIXTURE_VARIANT_ADD(gained, small)		{ .map = map_clean_file };
+FIXTURE_VARIANT_ADD(gained, contiguous)		{ .map = map_clean_contiguous };
+FIXTURE_VARIANT_ADD(gained, thp)		{ .map = map_clean_thp };
+FIXTURE_VARIANT_ADD(gained, hugetlb_64k)	{ .huge = 64 * KIB };
+FIXTURE_VARIANT_ADD(gained, hugetlb_2m)		{ .huge = 2 * MIB };
+FIXTURE_VARIANT_ADD(gained, hugetlb_32m)	{ .huge = 32 * MIB };
+FIXTURE_VARIANT_ADD(gained, hugetlb_1g)		{ .huge = GIB };
+
+FIXTURE_SETUP(gained)
+{
+	bool ok;
+
+	open_area(_metadata, &self->a);
+	if (_metadata->exit_code == KSFT_SKIP)
+		return;
+	ok = variant->map ? variant->map(&self->a) :
+	     map_clean_hugetlb(&self->a, variant->huge, variant->huge);
+	if (!ok)
+		SKIP(return, "no pages of this kind to be had");
+}
+
+FIXTURE_TEARDOWN(gained)
+{
+	sva_queue_close(&self->a.q);
+}
+
+/*
+ * The CPU writes to pages that are clean. If it takes a fault for that, software
+ * marks them dirty and the device is told. If it marks them by itself
+ * (FEAT_HAFDBS) nobody is, and an SMMU that cannot do the same (HTTU) keeps its
+ * entry. With @noted software has a look in between, and sets the dirty state that it
+ * finds in a bit of its own: afterwards a fault of the device leaves it nothing to do.
+ */
+static void cpu_dirties(struct __test_metadata *_metadata, struct area *a, bool noted)
+{
+	unsigned int i, lost = 0;
+	bool by_hardware;
+	long faults;
+
+	for (i = 0; i < SAMPLES; i++)
+		device_reads_only(_metadata, a, i);
+	run_on(1);
+	faults = page_faults();
+	for (i = 0; i < SAMPLES; i++)
+		store(sample(a, i), BY_CPU | i);
+	by_hardware = page_faults() == faults;
+	/* To the hardware this is the same as PROT_READ | PROT_WRITE */
+	if (noted)
+		ASSERT_EQ(0, mprotect(a->addr, a->size, PROT_WRITE));
+	if (!by_hardware || a->served) {
+		for (i = 0; i < SAMPLES; i++)
+			device_writes(_metadata, a, i);
+		return;
+	}
+
+	for (i = 0; i < SAMPLES; i++)
+		lost += device_faults(a, i);
+	TH_LOG("made dirty by hardware: the device cannot write to %u of %u pages", lost, SAMPLES);
+	/* mprotect() invalidates huge pages of hugetlb whatever there is to change */
+	EXPECT_EQ(noted && a->hugetlb ? 0 : SAMPLES, lost);
+	renew(_metadata, a);
+	for (i = 0; i < SAMPLES; i++)
+		device_writes(_metadata, a, i);
+}
+
+TEST_F_TIMEOUT(gained, dirty, 120)
+{
+	cpu_dirties(_metadata, &self->a, false);
+}
+
+TEST_F_TIMEOUT(gained, dirty_noted, 120)
+{
+	cpu_dirties(_metadata, &self->a, true);
+}
+
+/*
+ * Pages that software marks old, to see whether they are used. An old entry is in no
+ * TLB, and an access makes it young: if a device cannot, not until the CPU does.
+ */
+TEST_F_TIMEOUT(gained, old, 120)
+{
+	unsigned int i, lost = 0;
+	int code;
+
+	if (self->a.hugetlb)
+		SKIP(return, "hugetlb pages do not grow old");
+	for (i = 0; i < SAMPLES; i++)
+		store(sample(&self->a, i), BY_CPU | i);
+	for (i = 0; i < SAMPLES; i++)
+		ASSERT_EQ(SVATD_ST_OK, sva_copy(&self->a.q, 0, bounce, sample(&self->a, i), 8,
+						NULL));
+	ASSERT_EQ(0, madvise(self->a.addr, self->a.size, MADV_COLD));
+	for (i = 0; i < SAMPLES; i++) {
+		code = sva_copy(&self->a.q, 0, bounce, sample(&self->a, i), 8, NULL);
+		lost += code == SVATD_ST_FAULT;
+		if (code == SVATD_ST_OK)
+			EXPECT_EQ(BY_CPU | i, load(bounce));
+	}
+	TH_LOG("marked old: the device cannot read %u of %u pages", lost, SAMPLES);
+	EXPECT_EQ(self->a.served ? 0 : SAMPLES, lost);
+	for (i = 0; i < SAMPLES; i++) {
+		EXPECT_EQ(BY_CPU | i, load(sample(&self->a, i)));
+		EXPECT_EQ(SVATD_ST_OK, sva_copy(&self->a.q, 0, bounce, sample(&self->a, i), 8,
+						NULL));
+		device_writes(_metadata, &self->a, i);
+	}
+}
+
+/* fork() makes private pages read-only, for good: a right that is lost, in order */
+TEST_F_TIMEOUT(local, fork_under_dma, 60)
+{
+	unsigned int i, lost = 0;
+	int code;
+
+	ASSERT_TRUE(map_small(&self->a));
+	for (i = 0; i < SAMPLES; i++)
+		device_writes(_metadata, &self->a, i);
+	ASSERT_TRUE(fork_once());
+	for (i = 0; i < SAMPLES; i++) {
+		code = sva_fill(&self->a.q, 0, sample(&self->a, i), BY_DEVICE | i, 8, NULL);
+		lost += code == SVATD_ST_FAULT;
+	}
+	TH_LOG("after fork(): the device cannot write to %u of %u pages", lost, SAMPLES);
+	EXPECT_EQ(self->a.served ? 0 : SAMPLES, lost);
+	for (i = 0; i < SAMPLES; i++) {
+		store(sample(&self->a, i), BY_CPU | i);
+		device_writes(_metadata, &self->a, i);
+	}
+}
+
+/*
+ * A huge page that is mapped twice. Large mappings of hugetlb that are aligned share a
+ * table, so that what one gains the other has: unnoticed, as a TLBI names an address
+ * and an ASID.
+ */
+FIXTURE(twice)
+{
+	struct area a;
+	int to_child[2];
+	int from_child[2];
+	pid_t child;
+};
+
+FIXTURE_VARIANT(twice)
+{
+	size_t huge;
+	size_t size;
+	bool processes;
+};
+
+FIXTURE_VARIANT_ADD(twice, areas_64k)	{ .huge = 64 * KIB, .size = 128 * KIB };
+FIXTURE_VARIANT_ADD(twice, areas_2m)	{ .huge = 2 * MIB, .size = 4 * MIB };
+FIXTURE_VARIANT_ADD(twice, areas_2m_one_table) { .huge = 2 * MIB, .size = GIB };
+FIXTURE_VARIANT_ADD(twice, areas_32m)	{ .huge = 32 * MIB, .size = 64 * MIB };
+FIXTURE_VARIANT_ADD(twice, areas_1g)	{ .huge = GIB, .size = GIB };
+FIXTURE_VARIANT_ADD(twice, processes_64k) {
+	.huge = 64 * KIB, .size = 128 * KIB, .processes = true };
+FIXTURE_VARIANT_ADD(twice, processes_2m) {
+	.huge = 2 * MIB, .size = 4 * MIB, .processes = true };
+FIXTURE_VARIANT_ADD(twice, processes_2m_one_table) {
+	.huge = 2 * MIB, .size = GIB, .processes = true };
+FIXTURE_VARIANT_ADD(twice, processes_32m) {
+	.huge = 32 * MIB, .size = 64 * MIB, .processes = true };
+FIXTURE_VARIANT_ADD(twice, processes_1g) {
+	.huge = GIB, .size = GIB, .processes = true };
+
+FIXTURE_SETUP(twice)
+{
+	open_area(_metadata, &self->a);
+	if (_metadata->exit_code == KSFT_SKIP)
+		return;
+	if (!map_clean_hugetlb(&self->a, variant->huge, variant->size))
+		SKIP(return, "no huge pages of this size to be had");
+	/* A page to tell by whether there is one table: read in one mapping alone */
+	if (variant->size > variant->huge)
+		ASSERT_EQ(0, load(self->a.addr + variant->huge));
+}
+
+FIXTURE_TEARDOWN(twice)
+{
+	sva_queue_close(&self->a.q);
+}
+
+/* Is the other mapping's table the same? Then it has the entry already */
+static bool same_table(const struct area *a, const char *other, size_t huge)
+{
+	long faults;
+
+	if (a->size == huge)
+		return false;
+	/* That the table itself is there takes a fault */
+	load(other);
+	faults = page_faults();
+	load(other + huge);
+	return page_faults() == faults;
+}
+
+/* Where the child says whether it has the parent's table, and then writes when told */
+static void other_process(const struct area *a, size_t huge, int in, int out)
+{
+	char byte = same_table(a, a->addr, huge) ? 's' : 'n';
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	run_on(1);
+	if (write(out, &byte, 1) != 1 || read(in, &byte, 1) != 1)
+		_exit(2);
+	store(a->addr + 8, BY_CPU);
+	if (write(out, &byte, 1) != 1 || read(in, &byte, 1) != 1)
+		_exit(3);
+	_exit(0);
+}
+
+TEST_F_TIMEOUT(twice, written, 120)
+{
+	struct area *a = &self->a;
+	bool one_table = variant->huge == 2 * MIB && variant->size == GIB, same;
+	char *other = a->addr, byte = 'g';
+	int status;
+
+	if (variant->processes) {
+		ASSERT_EQ(0, pipe(self->to_child));
+		ASSERT_EQ(0, pipe(self->from_child));
+		self->child = fork();
+		ASSERT_LE(0, self->child);
+		if (!self->child)
+			other_process(a, variant->huge, self->to_child[0], self->from_child[1]);
+		ASSERT_EQ(1, read(self->from_child[0], &byte, 1));
+		same = byte == 's';
+	} else {
+		/* The device has the second mapping */
+		ASSERT_TRUE(map(a, a->size, MAP_SHARED | MAP_NORESERVE));
+		a->step = variant->huge / SAMPLES;
+		/* An area that may not be written shares no table with one that may */
+		if (!one_table)
+			ASSERT_TRUE(clean_hugetlb(a));
+		same = same_table(a, a->addr, variant->huge);
+	}
+	ASSERT_EQ(one_table, same);
+
+	device_reads_only(_metadata, a, 0);
+	if (variant->processes) {
+		ASSERT_EQ(1, write(self->to_child[1], &byte, 1));
+		ASSERT_EQ(1, read(self->from_child[0], &byte, 1));
+	} else {
+		run_on(1);
+		store(other + 8, BY_CPU);
+	}
+	ASSERT_EQ(BY_CPU, load(a->addr + 8));
+
+	if (!a->served) {
+		/* The entry of this mapping is clean, or is it the SMMU's alone? */
+		EXPECT_TRUE(device_faults(a, 0));
+		store(a->addr, BY_CPU);
+		if (one_table)
+			renew(_metadata, a);
+	}
+	device_writes(_metadata, a, 0);
+	device_writes(_metadata, a, SAMPLES - 1);
+	if (variant->processes) {
+		ASSERT_EQ(1, write(self->to_child[1], &byte, 1));
+		ASSERT_EQ(self->child, waitpid(self->child, &status, 0));
+		ASSERT_EQ(0, status);
+	}
+}
+
+/*
+ * SVA_LOCAL_FALLBACK=1: let other processes use up the ASIDs that can be shared, so
+ * that the tests' own domains are invalidated by command where others are not.
+ */
+#define MAX_HOLDERS	256
+
+static pid_t hold_pin(int ready)
+{
+	struct sva_queue q;
+	pid_t pid;
+
+	pid = fork();
+	if (pid)
+		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (sva_queue_init(&q) || write(ready, "r", 1) != 1)
+		_exit(1);
+	for (;;)
+		pause();
+}
+
+static bool hold_all_pins(void)
+{
+	struct asid_trace trace;
+	unsigned int i;
+	int ready[2];
+	char byte;
+
+	if (asid_trace_open(&trace) || pipe(ready))
+		return false;
+	for (i = 0; i < MAX_HOLDERS && !trace.fallbacks; i++) {
+		if (hold_pin(ready[1]) < 0 || read(ready[0], &byte, 1) != 1)
+			break;
+		asid_trace_update(&trace);
+	}
+	ksft_print_msg("%u processes share their ASID, others cannot\n", trace.shares);
+	asid_trace_close(&trace);
+	return trace.fallbacks;
+}
+
+int main(int argc, char *argv[])
+{
+	if (getenv("SVA_LOCAL_FALLBACK") && !hold_all_pins())
+		ksft_exit_fail_msg("SVA_LOCAL_FALLBACK: there is still an ASID to be shared\n");
+	return test_harness_run(argc, argv);
+}
