@@ -538,6 +538,123 @@ class Refusals(SeriesTest):
         self.refuses("No space left")
 
 
+class Folding(SeriesTest):
+    """Commits of git commit --fixup and --squash."""
+
+    def setUp(self):
+        super().setUp()
+        self.tree()
+
+    def fixup(self, kind, subject, edit, body=""):
+        put(self.out, edit)
+        git(self.out, "add", "-A", "-f")
+        git(self.out, "commit", "-q", "-m", f"{kind}! {subject}" + (f"\n\n{body}" if body else ""))
+
+    def subjects(self):
+        return git(self.out, "log", "--reverse", "--format=%s", "base..HEAD").splitlines()
+
+    def test_whole_file_and_patch(self):
+        before = self.subjects()
+        names = self.entries()
+        self.fixup("fixup", "drivers: foo: Add a driver (really)", {FOO: "int bar;\n", "drivers/foo/more.c": "x\n"})
+        self.fixup("fixup", "mm: Say more", {MMAP: lines(20, l10="line X")})
+        self.fixup("fixup", "fixup! drivers: foo: Add a driver (really)", {HEADER: "#define FOO 9\n"})
+        files = git(self.out, "rev-parse", "HEAD^{tree}")
+        times = {p: p.stat().st_mtime_ns for p in self.out.rglob("*.[ch]")}
+        self.run_ok("refresh", "--tree", self.out)
+        self.assertEqual(self.subjects(), before)
+        self.assertEqual(self.entries(), names)
+        self.assertEqual((self.dir / FOO).read_text(), "int bar;\n")
+        self.assertEqual((self.dir / HEADER).read_text(), "#define FOO 9\n")
+        self.assertIn("Adds: drivers/foo/more.c\n", (self.dir / names[1]).read_text())
+        self.assertIn("+line X\n", (self.dir / names[0]).read_text())
+        self.assertEqual(git(self.out, "rev-parse", "HEAD^{tree}"), files)
+        self.assertEqual({p: p.stat().st_mtime_ns for p in self.out.rglob("*.[ch]")}, times)
+        self.assertEqual(git(self.out, "status", "--porcelain"), "")
+        head = git(self.out, "rev-parse", "HEAD")
+        self.assertEqual(self.tree(), head, "the tree is what the series gives")
+        self.run_ok("check")
+
+    def test_squash_keeps_both_messages(self):
+        self.fixup("squash", "mm: Say more", {MMAP: lines(20, l10="line X")}, "Because of that.")
+        self.run_ok("refresh", "--tree", self.out)
+        text = (self.dir / "mm/say-more.patch").read_text()
+        self.assertRegex(text, r"Subject: mm: Say more\n\nWhy\.(?s:.*)Because of that\.\n---\n")
+        self.assertNotIn("squash!", text)
+
+    def test_names_a_branch(self):
+        self.tree("--branch", "topic")
+        self.addCleanup(git, self.base, "branch", "-D", "topic")
+        self.addCleanup(git, self.out, "checkout", "-q", "--detach")
+        self.fixup("fixup", "mm: Say more", {MMAP: lines(20, l10="line X")})
+        self.run_ok("refresh", "--tree", self.out)
+        self.assertEqual(git(self.out, "symbolic-ref", "HEAD"), "refs/heads/topic")
+
+    def test_nothing_of_that_subject(self):
+        self.fixup("fixup", "mm: Say less", {MMAP: lines(20, l10="line X")})
+        self.refuses(r"commit \w+ \(\"fixup! mm: Say less\"\): no commit below it has that subject")
+
+    def test_conflict(self):
+        commit(self.out, "mm: Say even more", edit={MMAP: lines(20, l10="line 10 more")})
+        self.fixup("fixup", "mm: Say more", {MMAP: lines(20, l10="line ten, twice more")})
+        self.refuses(r'commit \w+ \("fixup! mm: Say more"\) does not fold \(mm/mmap.c\): `git rebase')
+        self.assertEqual(git(self.out, "status", "--porcelain"), "")
+
+    def test_nothing_left(self):
+        self.fixup("fixup", "mm: Say more", {MMAP: lines(20)})
+        self.refuses("does not fold .*nothing would be left")
+
+    def test_refusal_of_what_was_folded(self):
+        self.fixup("fixup", "mm: Say more", {"mm/pic": b"\0\1\2"})
+        self.refuses(r'\("mm: Say more"\): mm/pic is binary')
+
+
+class Snapshot(SeriesTest):
+    """What make try builds: an edited tree as it lies, in the tree that the objects belong to."""
+
+    def setUp(self):
+        super().setUp()
+        self.made = self.tree()
+        self.built = self.tmp / "built"
+        self.run_ok("tree", "--base", self.base, "--out", self.built)
+
+    def snapshot(self):
+        self.run_ok("snapshot", "--tree", self.out, "--out", self.built)
+        return git(self.built, "rev-parse", "HEAD")
+
+    def test_unchanged(self):
+        self.assertEqual(self.snapshot(), self.made)
+
+    def test_as_it_lies(self):
+        commit(self.out, "mm: More", edit={"mm/more.c": "x\n"})
+        put(self.out, {MMAP: "staged\n"})
+        git(self.out, "add", "-f", MMAP)
+        put(self.out, {MMAP: "dirty\n", "mm/new.c": "new\n", "mm/new.o": "built\n"})
+        (self.out / CORE).unlink()
+        status = git(self.out, "status", "--porcelain")
+        times = {p: p.stat().st_mtime_ns for p in self.built.rglob("*.[ch]")}
+        head = self.snapshot()
+        for name in (MMAP, "mm/more.c", "mm/new.c", FOO):
+            self.assertEqual((self.built / name).read_text(), (self.out / name).read_text())
+        self.assertFalse((self.built / CORE).exists() or (self.built / "mm/new.o").exists())
+        self.assertEqual(git(self.out, "status", "--porcelain"), status)
+        self.assertEqual({p for p in times if p.exists() and p.stat().st_mtime_ns != times[p]}, {self.built / MMAP})
+        self.assertEqual(self.snapshot(), head, "the same files are the same commit")
+        self.run_ok("tree", "--base", self.base, "--out", self.built)
+        self.assertEqual(git(self.built, "rev-parse", "HEAD"), self.made)
+        self.assertFalse((self.built / "mm/new.c").exists())
+
+    def test_what_cannot_be(self):
+        args = ("snapshot", "--tree", self.out, "--out", self.built)
+        self.run_bad("snapshot", "--tree", self.tmp / "none", "--out", self.built, says="not a worktree")
+        put(self.out, {MMAP: lines(20, l3="three")})
+        git(self.out, "stash", "-q")
+        self.addCleanup(git, self.base, "update-ref", "-d", "refs/stash")
+        commit(self.out, "mm: More", edit={MMAP: lines(20, l3="drei")})
+        subprocess.run(["git", "stash", "apply", "-q"], cwd=self.out, env=ENV, capture_output=True, check=False)
+        self.run_bad(*args, says="mm/mmap.c has conflicts")
+
+
 class Mails(SeriesTest):
     def setUp(self):
         super().setUp()
