@@ -3,23 +3,37 @@
 
 BUILD	?= build
 ONLY	?=
+T	?=
 KERNEL	?= series
 PREFIX	?= RFC
 VERSION	?=
 export BUILD := $(abspath $(BUILD))
 
-T	:= testbed
+BED	:= testbed
 CACHE	:= $(or $(SVA_BTM_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sva-btm)
-SERIES	:= $(T)/bin/series
+SERIES	:= $(BED)/bin/series
 py	:= PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3
+quote	= '$(subst ','\'',$1)'
 
-.PHONY: help demo bench test shell gdb check tree refresh mails clean
-.PHONY: setup trees qemu guest kernel-mainline kernel-series kernel-debug kernel-mutants
+KERNELS	:= $(foreach k,mainline series debug mutants,kernel-$k kernel-$k-gdb)
+GOALS	:= help demo bench test try shell gdb check tree refresh mails clean \
+	setup trees qemu qtests guest $(KERNELS)
+.PHONY: $(GOALS)
+
+# What was asked for is looked at before anything is done: what it needs, or an error
+ifneq ($(filter-out help clean,$(MAKECMDGOALS)),)
+given	:= $(foreach v,$(.VARIABLES),$(if $(findstring command line,$(origin $v)),$v))
+NEEDS	:= $(shell [ -x /usr/bin/python3 ] || $(BED)/bin/setup packages >&2; \
+	env $(foreach v,$(given) BUILD ONLY T KERNEL VERSION,$v=$(call quote,$($v))) $(py) $(BED)/inputs.py \
+	--goals $(foreach g,$(MAKECMDGOALS),$(call quote,$g)) --known $(GOALS) --given $(given))
+$(if $(filter-out 0,$(.SHELLSTATUS)),$(error Nothing was done))
+endif
 
 help:
 	@echo 'make demo      a process shares its memory with a device, and what each unmap costs'
 	@echo 'make bench     curves of that cost: build/report/cost-*.svg'
 	@echo 'make test      everything there is; ONLY="WORD ..." selects (make test ONLY=list lists)'
+	@echo 'make try       T="TEST@CONFIG ..." on build/tree as it lies, committed or not'
 	@echo 'make shell     a prompt in the guest, the device ready (KERNEL=mainline, series-on, debug ...)'
 	@echo 'make gdb       the same, stopped at the first instruction, for gdb to attach'
 	@echo 'make check     each patch built with W=1 and sparse and booted, clang, style, scripts, the model'
@@ -32,50 +46,59 @@ help:
 
 # What a machine needs, each made from the one before; quick when nothing changed
 setup:
-	@$(T)/bin/setup all
+	@$(BED)/bin/setup all
 trees: setup
-	@$(T)/bin/build tree
-qemu guest: trees
-	@$(T)/bin/build $@
-kernel-mainline kernel-series kernel-debug kernel-mutants: kernel-%: trees
-	@$(T)/bin/build kernel $*
+	@$(BED)/bin/build $(or $(TREES),tree)
+qemu qtests guest: trees
+	@$(BED)/bin/build $@
+$(KERNELS): kernel-%: trees
+	@$(BED)/bin/build kernel $*
 
-demo: qemu guest kernel-mainline kernel-series
-	@$(py) $(T)/demo.py
-	@$(py) $(T)/bystander.py
+demo: qemu guest kernel-series
+	@$(py) $(BED)/demo.py
+	@$(py) $(BED)/bystander.py
+	@$(BED)/bin/setup times
 
 bench: qemu guest kernel-mainline kernel-series
-	@$(T)/bin/setup bench
-	@$(py) $(T)/bench.py
+	@$(BED)/bin/setup bench
+	@$(py) $(BED)/demo.py mainline
+	@$(py) $(BED)/bench.py
+	@$(BED)/bin/setup times
 
 ifeq ($(ONLY),list)
 test:
-	@$(py) $(T)/run.py --list
+	@$(py) $(BED)/run.py --list
 else
-test: qemu guest $(addprefix kernel-,$(shell $(py) $(T)/run.py --needs --only $(ONLY)))
-	@$(py) $(T)/run.py --only $(ONLY)
+test: $(NEEDS)
+	@$(py) $(BED)/run.py --only $(ONLY); status=$$?; $(BED)/bin/setup times; exit $$status
 endif
 
-check: qemu guest
-	@$(T)/bin/setup check || echo 'make check: no clang then'
-	@$(T)/bin/check-builds progress
-	@$(py) $(T)/run.py --only check builds-all model
+# The edited trees take the series' place among the objects: what is built is what differs
+try: export TREES := edited
+try: $(NEEDS)
+	@$(py) $(BED)/run.py --only $(T); status=$$?; $(BED)/bin/setup times; exit $$status
 
-shell gdb: qemu guest $(addprefix kernel-,$(shell $(py) $(T)/run.py --needs --only $(KERNEL)))
-	@$(py) $(T)/run.py --$@ $(KERNEL)
+check: qemu guest
+	@$(BED)/bin/setup check || echo 'make check: no clang then'
+	@$(BED)/bin/check-builds progress
+	@$(py) $(BED)/run.py --only check builds-all model
+
+shell gdb: $(NEEDS)
+	@[ $@ = shell ] || $(BED)/bin/setup gdb
+	@$(py) $(BED)/run.py --$@ $(KERNEL)
 
 tree: setup
 	@$(SERIES) --dir . tree --base $(CACHE)/base/linux --out $(BUILD)/tree/linux
-	@$(SERIES) --dir $(T)/qemu tree --base $(CACHE)/base/qemu --out $(BUILD)/tree/qemu
+	@$(SERIES) --dir $(BED)/qemu tree --base $(CACHE)/base/qemu --out $(BUILD)/tree/qemu
 	@echo 'Edit and commit in $(BUILD)/tree/linux and $(BUILD)/tree/qemu, then: make refresh'
 
 refresh:
 	@for t in linux qemu; do [ -d $(BUILD)/tree/$$t ] || { echo 'make refresh: no $(BUILD)/tree: make tree first' >&2; exit 1; }; done
 	@$(SERIES) --dir . refresh --tree $(BUILD)/tree/linux
-	@$(SERIES) --dir $(T)/qemu refresh --tree $(BUILD)/tree/qemu
+	@$(SERIES) --dir $(BED)/qemu refresh --tree $(BUILD)/tree/qemu
 
 mails: trees
-	@mkdir -p $(BUILD) && $(py) $(T)/cover.py >$(BUILD)/cover.txt
+	@mkdir -p $(BUILD) && $(py) $(BED)/cover.py >$(BUILD)/cover.txt
 	@$(SERIES) --dir . mails --base $(CACHE)/base/linux --out $(BUILD)/mails --prefix '$(PREFIX)' $(if $(VERSION),--version $(VERSION)) \
 		--cover $(BUILD)/cover.txt --maintainers $(CACHE)/linux/src
 	@echo 'The mails are in $(BUILD)/mails'

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Print the cover letter, with the numbers that `make demo` measured.
+"""Print the cover letter, with the numbers that `make demo bench` measured.
 
 In cover.txt, @repository@ is this one, at REPOSITORY in the environment; @table@
 is a table of the numbers, @machine@ what they were measured on,
@@ -36,9 +36,9 @@ def measured(path: Path, built: Path) -> list[Any]:
     try:
         rows: list[Any] = json.loads(path.read_text())
         if path.stat().st_mtime < built.stat().st_mtime or head.stdout.split() != built.read_text().split()[:1]:
-            sys.exit(f"cover.py: error: {path} is not of this series: make demo")
+            sys.exit(f"cover.py: error: {path} is not of this series: make demo bench")
     except (OSError, ValueError) as e:
-        sys.exit(f"cover.py: error: the cover letter needs what make demo measures: make demo ({e})")
+        sys.exit(f"cover.py: error: the cover letter needs what is measured by: make demo bench ({e})")
     return rows
 
 
@@ -89,7 +89,7 @@ def letter(text: str, rows: dict[Key, demo.Row], beside: list[dict[str, Any]]) -
                 return bystander(beside, *words)
             return {"table": lambda: table(rows), "machine": machine, "repository": repository}[name]()
         except (KeyError, TypeError, ValueError):
-            sys.exit(f"cover.py: error: cover.txt asks for {match[0]}, which no report of make demo answers")
+            sys.exit(f"cover.py: error: cover.txt asks for {match[0]}, which no report of make demo bench answers")
     return re.sub(r"@([a-z]+(?: [\w+-]+)*)@", value, text)
 
 

@@ -14,6 +14,7 @@ import argparse
 import concurrent.futures
 import configparser
 import dataclasses
+import difflib
 import importlib
 import io
 import json
@@ -24,6 +25,7 @@ import subprocess
 import sys
 import time
 import unittest
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +71,16 @@ def inventory() -> configparser.ConfigParser:
     return cfg
 
 
+def near(word: str, words: Iterable[str]) -> str:
+    """What a mistyped word may have been, to say."""
+    words = sorted(words)
+    close = difflib.get_close_matches(word, words, 5, 0.5)
+    return f"near it: {', '.join(close)}" if close else f"there are: {', '.join(w for w in words if '@' not in w)}"
+
+
 def jobs(cfg: configparser.ConfigParser, only: list[str]) -> list[Job]:
     """All jobs but those of group nodefault, or those that a word of ONLY names. An unknown word is an error."""
-    found, unknown = [], set(only)
+    found, unknown, known = [], set(only), set[str]()
     for section in cfg.sections():
         if section.startswith("config "):
             continue
@@ -83,8 +92,9 @@ def jobs(cfg: configparser.ConfigParser, only: list[str]) -> list[Job]:
             if words & set(only) or not only and "nodefault" not in words:
                 found.append(Job(name, config, test, machine))
             unknown -= words
-    if unknown:
-        sys.exit(f"run.py: error: no test, group or config is called {' '.join(sorted(unknown))}")
+            known |= words
+    for word in sorted(unknown):
+        sys.exit(f"error: there is no test, group or config '{word}'; {near(word, known)}")
     return found
 
 
@@ -289,7 +299,6 @@ def main() -> int:
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--list", action="store_true", help="what there is, and stop")
     parser.add_argument("--image", metavar="FILE", help="boot this kernel instead of those in tests.cfg")
-    parser.add_argument("--needs", action="store_true", help="print the kernel variants it would boot, and stop")
     parser.add_argument("--shell", metavar="KERNEL", help="a prompt in the guest instead of tests")
     parser.add_argument("--gdb", metavar="KERNEL", help="the same, waiting for gdb")
     parser.add_argument("-v", "--verbose", action="store_true")
@@ -306,9 +315,6 @@ def main() -> int:
         for job in todo:
             what = job.test.get("run") or job.test.get("host") or f"caught by {job.test['caught_by']}"
             print(f"{job.label:34} {job.test.get('groups', ''):16} {what}")
-        return 0
-    if args.needs:
-        print(*sorted({"mutants" if j.name == "mutant" else j.machine["kernel"] for j in todo if j.machine}))
         return 0
     print(f"==> {len(todo)} tests, {args.j} at once (logs: {shlex.quote(str(vm.BUILD / 'log/guest'))})", flush=True)
     cases: list[Case] = []

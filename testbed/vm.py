@@ -12,7 +12,6 @@ import dataclasses
 import os
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -63,7 +62,8 @@ def cpio_newc(name: str, data: bytes, mode: int) -> bytes:
 
 def objects(kernel: str) -> Path:
     """Where testbed/bin/build builds this kernel variant."""
-    return CACHE / (kernel if kernel in ("mainline", "mutants") else "linux") / f"obj-{kernel}"
+    tree = kernel.removesuffix("-gdb")
+    return CACHE / (tree if tree in ("mainline", "mutants") else "linux") / f"obj-{kernel}"
 
 
 def command(machine: str, kernel: str, append: str, initrd: Path) -> list[str]:
@@ -176,13 +176,14 @@ def run(name: str, machine: str, kernel: str, append: str, script: str, timeout:
 
 def interactive(machine: str, kernel: str, append: str, gdb: bool) -> int:
     """A prompt in the guest; with gdb, stopped before the first instruction."""
+    kernel += "-gdb" if gdb else ""
     argv = command(machine, kernel, append, initrd_with("", Path()))
     argv += ["-serial", "mon:stdio"]
     if gdb:
-        vmlinux = objects(kernel) / "vmlinux"
-        debugger = "gdb-multiarch" if shutil.which("gdb-multiarch") else "gdb"
-        print(f"QEMU waits. In another terminal:\n    {debugger} {vmlinux} -ex 'target remote :1234'\n"
-              "(Ctrl-A X ends QEMU)", flush=True)
+        obj = objects(kernel).resolve()
+        print("QEMU waits. In another terminal:\n    gdb-multiarch "
+              f"-iex 'add-auto-load-safe-path {obj}' {obj}/vmlinux -ex 'target remote :1234'\n"
+              "(lines and types are there, `apropos lx-` lists the kernel's own commands; Ctrl-A X ends QEMU)", flush=True)
         argv += ["-s", "-S"]
     print("+", shlex.join(argv), file=sys.stderr, flush=True)
     return subprocess.call(argv)

@@ -38,10 +38,18 @@ lock() {
 	flock "$fd"
 }
 
+# CPU: the seconds of it that this shell's commands have taken
+cpu_seconds() {
+	times >"$BUILD/log/.times"
+	CPU=$(tail -n 1 "$BUILD/log/.times" | tr 'ms' '  ' | awk '{ printf "%d", $1 * 60 + $2 + $3 * 60 + $4 }')
+}
+
 # Run a long command with its output in a log, and show that it is alive:
 # step NAME WHAT COMMAND...
 step() {
-	local what=$2 start=$SECONDS log=$BUILD/log/$1.log pid rc=0 last free dir
+	local what=$2 start=$SECONDS log=$BUILD/log/$1.log pid rc=0 last free dir cpu ticks=0
+	cpu_seconds
+	cpu=$CPU
 	shift 2
 	# A full disk shows in every tool's own way, or as a hang in APT's
 	for dir in "$CACHE" "$BUILD"; do
@@ -55,8 +63,8 @@ step() {
 	# shellcheck disable=SC2064 # the step's own pid, now
 	trap "kill $pid 2>/dev/null; exit 130" INT TERM
 	while kill -0 $pid 2>/dev/null; do
-		sleep 1
-		(((SECONDS - start) % ${PROGRESS:-15})) || {
+		sleep 0.2
+		((++ticks % (5 * ${PROGRESS:-15}))) || {
 			last=$(tail -c 400 "$log" | tr '\r' '\n' | grep . | tail -n 1 | cut -c1-60)
 			printf '    %4d s  %6d lines  %s\n' $((SECONDS - start)) "$(wc -l <"$log")" "$last"
 		}
@@ -72,7 +80,9 @@ step() {
 		tail -n 8 "$log" | sed 's/^/    /' >&2
 		exit $rc
 	fi
+	cpu_seconds
 	printf '    done in %d s\n' $((SECONDS - start))
+	printf '%6d s %6d s of CPU  %s\n' $((SECONDS - start)) $((CPU - cpu)) "$what" >>"$BUILD/log/times"
 }
 
 # Is what STAMP says (a line) still true? Makes "nothing changed" cheap.
@@ -84,7 +94,8 @@ fresh() {
 kmake() {
 	local src=$1 obj=$2
 	shift 2
-	make -C "$src" O="$obj" ARCH=arm64 CROSS_COMPILE="ccache $CROSS" -j "$JOBS" "$@"
+	# Without what our own make was given
+	MAKEFLAGS='' make -C "$src" O="$obj" ARCH=arm64 CROSS_COMPILE="ccache $CROSS" -j "$JOBS" "$@"
 }
 
 # One target, TCG, and what the testbed's machine needs; meson is not Debian 12's
