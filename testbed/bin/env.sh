@@ -40,8 +40,9 @@ lock() {
 
 # CPU: the seconds of it that this shell's commands have taken
 cpu_seconds() {
-	times >"$BUILD/log/.times"
-	CPU=$(tail -n 1 "$BUILD/log/.times" | tr 'ms' '  ' | awk '{ printf "%d", $1 * 60 + $2 + $3 * 60 + $4 }')
+	times >"$BUILD/log/.times.$BASHPID"
+	CPU=$(tail -n 1 "$BUILD/log/.times.$BASHPID" | tr 'ms' '  ' | awk '{ printf "%d", $1 * 60 + $2 + $3 * 60 + $4 }')
+	rm "$BUILD/log/.times.$BASHPID"
 }
 
 # Run a long command with its output in a log, and show that it is alive:
