@@ -13,6 +13,7 @@ import argparse
 import difflib
 import os
 import re
+import shlex
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,7 +24,7 @@ import run as tests
 VARIABLES: dict[str, tuple[str, ...]] = {
     "ONLY": ("test",), "T": ("try",), "KERNEL": ("shell", "gdb"), "PREFIX": ("mails",), "VERSION": ("mails",),
     "REPOSITORY": ("mails",), "LINUX": (), "QEMU_SRC": (), "DISTFILES": (), "BUILD": (), "SVA_BTM_CACHE": (),
-    "XDG_CACHE_HOME": (), "CCACHE_DIR": (), "JOBS": (), "PROGRESS": ()}
+    "XDG_CACHE_HOME": (), "CCACHE_DIR": (), "JOBS": (), "PROGRESS": (), "QEMU_ARGS": ()}
 # The version that a source tree has to be of, and where it says so
 SOURCES = {"LINUX": ("Makefile", r"^VERSION = 7\nPATCHLEVEL = 3$", "Linux 7.3"),
            "QEMU_SRC": ("VERSION", r"^10\.0\.", "QEMU 10.0")}
@@ -73,6 +74,10 @@ def variables(goals: list[str], given: list[str]) -> None:
     for name in ("JOBS", "PROGRESS", *(["VERSION"] if "mails" in goals else [])):
         if (value := os.environ.get(name, "")) and not re.fullmatch(r"[1-9]\d*", value):
             fail(f"{name}={value} is not a number above 0")
+    try:
+        shlex.split(os.environ.get("QEMU_ARGS", ""))
+    except ValueError as e:
+        fail(f"QEMU_ARGS: {e}")
 
 
 def main() -> int:

@@ -69,7 +69,8 @@ def objects(kernel: str) -> Path:
 def command(machine: str, kernel: str, append: str, initrd: Path) -> list[str]:
     """QEMU's command line for this machine and kernel: a variant, or the path of an Image."""
     image = Path(kernel) if "/" in kernel else objects(kernel) / "arch/arm64/boot/Image"
-    return [str(QEMU), *BASE, *shlex.split(machine), "-kernel", str(image),
+    more = shlex.split(os.environ.get("QEMU_ARGS", ""))
+    return [str(QEMU), *BASE, *shlex.split(machine), *more, "-kernel", str(image),
             "-initrd", str(initrd), "-append", f"console=ttyAMA0 {append}".strip()]
 
 
