@@ -40,9 +40,10 @@ lock() {
 
 # CPU: the seconds of it that this shell's commands have taken
 cpu_seconds() {
-	times >"$BUILD/log/.times.$BASHPID"
-	CPU=$(tail -n 1 "$BUILD/log/.times.$BASHPID" | tr 'ms' '  ' | awk '{ printf "%d", $1 * 60 + $2 + $3 * 60 + $4 }')
-	rm "$BUILD/log/.times.$BASHPID"
+	local file=$BUILD/log/.times.$BASHPID
+	times >"$file" # not in a pipe, whose shell is another
+	CPU=$(tail -n 1 "$file" | tr 'ms' '  ' | awk '{ printf "%d", $1 * 60 + $2 + $3 * 60 + $4 }')
+	rm "$file"
 }
 
 # Run a long command with its output in a log, and show that it is alive:
