@@ -17,7 +17,7 @@ quote	= '$(subst ','\'',$1)'
 
 KERNELS	:= $(foreach k,mainline series debug mutants,kernel-$k kernel-$k-gdb)
 GOALS	:= help demo bench test try shell gdb check tree refresh mails clean \
-	setup trees qemu qtests guest $(KERNELS)
+	setup trees tools qemu qtests guest $(KERNELS)
 .PHONY: $(GOALS)
 
 # What was asked for is looked at before anything is done: what it needs, or an error
@@ -49,6 +49,8 @@ setup:
 	@$(BED)/bin/setup all
 trees: setup
 	@$(BED)/bin/build $(or $(TREES),tree)
+tools: trees
+	@$(BED)/bin/setup $@
 qemu qtests guest: trees
 	@$(BED)/bin/build $@
 $(KERNELS): kernel-%: trees
@@ -78,7 +80,7 @@ try: export TREES := edited
 try: $(NEEDS)
 	@$(py) $(BED)/run.py --only $(T); status=$$?; $(BED)/bin/setup times; exit $$status
 
-check: qemu guest
+check: tools qemu guest
 	@$(BED)/bin/setup check || echo 'make check: no clang then'
 	@$(BED)/bin/check-builds progress
 	@$(py) $(BED)/run.py --only check builds-all model

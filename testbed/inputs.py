@@ -102,7 +102,7 @@ def main() -> int:
                 elif "QTEST" in job.test["host"]:
                     needs |= {"qemu", "qtests"}
                 else:
-                    needs |= {"trees"}
+                    needs |= {"tools"}
     for goal in {"shell", "gdb"} & set(args.goals):
         kernel = os.environ.get("KERNEL", "")
         configs = [s.removeprefix("config ") for s in inventory.sections() if s.startswith("config ")]

@@ -8,7 +8,7 @@ import unittest
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parent.parent.parent
-TARGETS = ("demo bench test try shell gdb check tree refresh mails setup trees qemu qtests guest kernel-series "
+TARGETS = ("demo bench test try shell gdb check tree refresh mails setup trees tools qemu qtests guest kernel-series "
            "kernel-series-gdb").split()
 # For each target: what is wrong whatever the target
 ANYWHERE = [
@@ -79,7 +79,7 @@ class Inputs(unittest.TestCase):
         for words, needs in ((["test", "ONLY=sva_basic@series-on"], "guest kernel-series qemu"),
                              (["try", "T=qtest-btm mutant"], "guest kernel-mutants qemu qtests"),
                              (["gdb", "KERNEL=series-on"], "guest kernel-series-gdb qemu"),
-                             (["test", "ONLY=unit"], "trees")):
+                             (["test", "ONLY=unit"], "tools")):
             done = self.make("-pn", *words)
             self.assertEqual((done.returncode, done.stderr), (0, ""))
             self.assertIn(f"\nNEEDS := {needs}\n", done.stdout)
