@@ -65,8 +65,8 @@ static gboolean smmuv3_btm_match(gpointer k, gpointer v, gpointer opaque)
     /* If stage 2 gave the entry its size, stage 1's is not known any more */
     if (!entry->s2_sized &&
         ((tlbi->tg && tlbi->tg != key->tg) ||
-         (tlbi->ttl && (entry->table ? tlbi->ttl <= key->level :
-                                       tlbi->ttl != key->level)))) {
+         (tlbi->ttl && (entry->table ? tlbi->ttl <= entry->level :
+                                       tlbi->ttl != entry->level)))) {
         return false;
     }
     first = entry->entry.iova;
@@ -108,11 +108,25 @@ static const char *smmuv3_btm_ignore(SMMUv3State *s,
     return NULL;
 }
 
-static void smmuv3_btm_obey(SMMUv3State *s, const ARMTLBBroadcast *tlbi)
+static SMMUTLBScope smmuv3_btm_scope(const ARMTLBBroadcast *tlbi)
+{
+    return (SMMUTLBScope) {
+        .asid = tlbi->by_asid ? tlbi->asid : -1,
+        .leaf = tlbi->by_addr && tlbi->leaf,
+        .by_addr = tlbi->by_addr,
+        .first = tlbi->base,
+        .last = tlbi->base + MIN(tlbi->size - 1, UINT64_MAX - tlbi->base),
+    };
+}
+
+/* @seq is the last that was cached before the TLBI: what came later may stay */
+static void smmuv3_btm_obey(SMMUv3State *s, const ARMTLBBroadcast *tlbi,
+                            uint64_t seq)
 {
     SMMUState *bs = ARM_SMMU(s);
     const char *ignore = smmuv3_btm_ignore(s, tlbi);
     ARMTLBBroadcast op = *tlbi;
+    SMMUTLBScope scope = smmuv3_btm_scope(tlbi);
     unsigned int dropped;
 
     if (ignore) {
@@ -128,11 +142,9 @@ static void smmuv3_btm_obey(SMMUv3State *s, const ARMTLBBroadcast *tlbi)
 
     /* Translations are made under the mutex, not always under the BQL */
     WITH_QEMU_LOCK_GUARD(&s->mutex) {
-        dropped = g_hash_table_foreach_remove(bs->iotlb, smmuv3_btm_match,
-                                              &op);
-        if (!op.by_addr || !op.leaf) {
-            g_hash_table_foreach_remove(bs->walk_cache, smmuv3_btm_match, &op);
-        }
+        bs->drop_until = seq;
+        dropped = smmu_tlb_drop(bs, &scope, smmuv3_btm_match, &op);
+        bs->drop_until = UINT64_MAX;
         smmu_inv_notifiers_all(bs);
     }
     s->counters[SMMUV3_COUNTER_DROP_BROADCAST] += dropped;
@@ -140,13 +152,42 @@ static void smmuv3_btm_obey(SMMUv3State *s, const ARMTLBBroadcast *tlbi)
                           tlbi->by_vmid ? tlbi->vmid : -1,
                           tlbi->by_asid ? tlbi->asid : -1,
                           tlbi->base, tlbi->size, tlbi->leaf);
+    smmu_acknowledge(bs);
 }
 
 /* A broadcast that takes effect when the vCPU that sent it executes a DSB */
 typedef struct SMMUv3DelayedTLBI {
     CPUState *cs;
     ARMTLBBroadcast tlbi;
+    uint64_t seq;
 } SMMUv3DelayedTLBI;
+
+/*
+ * The SMMU may have dropped what the TLBI names long before the DSB, and have
+ * fetched it again. So what is in memory at the time of the TLBI survives it.
+ */
+static void smmuv3_btm_refetch(SMMUv3State *s, const ARMTLBBroadcast *tlbi)
+{
+    SMMUTLBScope scope = smmuv3_btm_scope(tlbi);
+    ARMTLBBroadcast op = *tlbi;
+    SMMUState *bs = ARM_SMMU(s);
+
+    if (!bs->fetch_again || smmuv3_btm_ignore(s, tlbi)) {
+        return;
+    }
+    if (!s->ril) {
+        op.tg = 0;
+        op.ttl = 0;
+    }
+    WITH_QEMU_LOCK_GUARD(&s->mutex) {
+        g_autoptr(GPtrArray) found = smmu_tlb_find(bs, &scope,
+                                                   smmuv3_btm_match, &op);
+
+        for (int i = 0; i < found->len; i++) {
+            bs->fetch_again(bs, g_ptr_array_index(found, i));
+        }
+    }
+}
 
 static void smmuv3_btm_notify(ARMTLBBroadcastListener *listener, CPUState *cs,
                               const ARMTLBBroadcast *tlbi)
@@ -154,13 +195,19 @@ static void smmuv3_btm_notify(ARMTLBBroadcastListener *listener, CPUState *cs,
     SMMUv3State *s = container_of(listener, SMMUv3State, btm_listener);
     SMMUv3DelayedTLBI delayed = { .cs = cs, .tlbi = *tlbi };
 
+    WITH_QEMU_LOCK_GUARD(&s->mutex) {
+        delayed.seq = ARM_SMMU(s)->seq;
+    }
+
     smmuv3_count_broadcast(s, tlbi);
     if (s->btm_delay) {
+        smmuv3_btm_refetch(s, tlbi);
         g_array_append_val(s->btm_delayed, delayed);
         qatomic_set(&s->btm_num_delayed, s->btm_delayed->len);
         trace_smmuv3_btm_delay(cs->cpu_index, s->btm_delayed->len);
+        smmu_acknowledge(ARM_SMMU(s));
     } else {
-        smmuv3_btm_obey(s, tlbi);
+        smmuv3_btm_obey(s, tlbi, delayed.seq);
     }
 }
 
@@ -169,6 +216,7 @@ static void smmuv3_btm_dsb(ARMDSBListener *listener, CPUState *cs)
     SMMUv3State *s = container_of(listener, SMMUv3State, btm_dsb_listener);
     SMMUv3DelayedTLBI *delayed;
 
+    s->dsbs[cs->cpu_index % SMMUV3_DSB_CPUS]++;
     /* What this vCPU has sent, it finds counted */
     if (!qatomic_read(&s->btm_num_delayed)) {
         return;
@@ -178,7 +226,7 @@ static void smmuv3_btm_dsb(ARMDSBListener *listener, CPUState *cs)
     for (int i = 0; i < s->btm_delayed->len; ) {
         delayed = &g_array_index(s->btm_delayed, SMMUv3DelayedTLBI, i);
         if (delayed->cs == cs) {
-            smmuv3_btm_obey(s, &delayed->tlbi);
+            smmuv3_btm_obey(s, &delayed->tlbi, delayed->seq);
             g_array_remove_index(s->btm_delayed, i);
         } else {
             i++;
@@ -242,10 +290,15 @@ void smmuv3_btm_reset(SMMUv3State *s)
 
 bool smmuv3_btm_realize(SMMUv3State *s, Error **errp)
 {
+    /* The audit wants to know of DSBs, whether or not broadcasts wait for one */
+    if ((s->btm && s->btm_delay) || s->guest_counters) {
+        s->btm_delayed = g_array_new(false, false, sizeof(SMMUv3DelayedTLBI));
+        s->btm_dsb_listener.notify = smmuv3_btm_dsb;
+        arm_dsb_add_listener(&s->btm_dsb_listener);
+    }
     if (!s->btm) {
-        if (s->btm_deaf || s->btm_delay) {
-            error_setg(errp, "%s needs btm=on",
-                       s->btm_deaf ? "x-btm-deaf" : "x-btm-delay");
+        if (s->btm_deaf) {
+            error_setg(errp, "x-btm-deaf needs btm=on");
             return false;
         }
         return true;
@@ -257,11 +310,6 @@ bool smmuv3_btm_realize(SMMUv3State *s, Error **errp)
     }
     s->btm_listener.notify = smmuv3_btm_notify;
     arm_tlb_broadcast_add_listener(&s->btm_listener);
-    if (s->btm_delay) {
-        s->btm_delayed = g_array_new(false, false, sizeof(SMMUv3DelayedTLBI));
-        s->btm_dsb_listener.notify = smmuv3_btm_dsb;
-        arm_dsb_add_listener(&s->btm_dsb_listener);
-    }
     if (qtest_enabled()) {
         object_property_add(OBJECT(s), "x-btm-inject", "ARMTLBBroadcast",
                             NULL, smmuv3_btm_inject, NULL, NULL);

@@ -56,6 +56,10 @@ static const char * const counter_names[SMMUV3_COUNTER_NUM] = {
     [SMMUV3_COUNTER_STALL_RETRY] = "stall-retry",
     [SMMUV3_COUNTER_STALL_TERM] = "stall-term",
     [SMMUV3_COUNTER_STALL_HELD] = "stall-held",
+    [SMMUV3_COUNTER_PREFETCH] = "prefetch",
+    [SMMUV3_COUNTER_CONFLICT] = "conflict",
+    [SMMUV3_COUNTER_AUDIT_DIFFERS] = "audit-differs",
+    [SMMUV3_COUNTER_AUDIT_STALE] = "audit-stale",
 };
 
 void smmuv3_counters_init(SMMUv3State *s)

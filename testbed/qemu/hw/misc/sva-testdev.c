@@ -76,6 +76,7 @@ typedef struct ATCEntry {
     ATCKey key;
     uint64_t addr;
     IOMMUAccessFlags perm;
+    uint64_t seq;
 } ATCEntry;
 
 struct SVATestDev {
@@ -90,6 +91,7 @@ struct SVATestDev {
     GHashTable *atc;            /* an ATCEntry is its own key's owner */
     uint64_t atc_shifts;        /* log2 of the sizes there may be in it */
     uint32_t atc_invs, atc_drops;
+    uint64_t atc_seq;
 
     /* The access that is being translated */
     Queue *cur_queue;
@@ -251,6 +253,7 @@ static ATCEntry *atc_fill(SVATestDev *s, IOMMUMemoryRegion *mr, int pasid,
         },
         .addr = entry.translated_addr & ~entry.addr_mask,
         .perm = entry.perm,
+        .seq = ++s->atc_seq,
     };
     g_hash_table_replace(s->atc, &e->key, e);
     s->atc_shifts |= BIT_ULL(e->key.shift);
@@ -309,6 +312,26 @@ static void sva_testdev_invalidate(PCIEATSClient *client, int pasid,
         ATCKey *key = &g_array_index(refill, ATCKey, i);
 
         atc_fill(s, mr, key->pasid, key->iova, IOMMU_RO);
+    }
+}
+
+static void sva_testdev_each(PCIEATSClient *client,
+                             void (*fn)(void *opaque, uint64_t seq, int pasid,
+                                        uint64_t iova, uint64_t size,
+                                        uint64_t addr, IOMMUAccessFlags perm),
+                             void *opaque)
+{
+    SVATestDev *s = SVA_TESTDEV(client);
+    GHashTableIter iter;
+    ATCEntry *e;
+
+    if (!atc_enabled(s)) {
+        return;
+    }
+    g_hash_table_iter_init(&iter, s->atc);
+    while (g_hash_table_iter_next(&iter, NULL, (void **)&e)) {
+        fn(opaque, e->seq, e->key.pasid, e->key.iova, BIT_ULL(e->key.shift),
+           e->addr, e->perm);
     }
 }
 
@@ -1131,6 +1154,7 @@ static void sva_testdev_class_init(ObjectClass *klass, void *data)
     acc->can_stall = sva_testdev_can_stall;
     acc->stall = sva_testdev_stall;
     acc->resume = sva_testdev_resume;
+    acc->each = sva_testdev_each;
     k->vendor_id = SVATD_PCI_VENDOR_ID;
     k->device_id = SVATD_PCI_DEVICE_ID;
     k->class_id = PCI_CLASS_OTHERS;

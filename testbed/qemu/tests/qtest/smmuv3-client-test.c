@@ -941,6 +941,441 @@ static void test_stall_config(void)
     }
 }
 
+/*
+ * What an SMMU may do but need not: each test is run with the property that has
+ * it do so, and without, where the same mistake of the driver goes unnoticed.
+ */
+
+#define CMD_SYNC        0x46
+#define CMD_TLBI_NH_ASID 0x11
+#define ON(prop)        "-global arm-smmuv3." prop "=on "
+#define CD0_HD          (1ull << 42)
+#define PTE_DBM         (1ull << 51)
+#define PTE_CONT        (1ull << 52)
+#define APTABLE_RO      (2ull << 61)
+
+static void cmd_sync(Fixture *f)
+{
+    qsmmu_cmd(&f->smmu, CMD_SYNC, 0);
+}
+
+static Fixture *setup_may(bool on, const char *prop)
+{
+    g_autofree char *all = g_strdup_printf("%s" DEV, on ? prop : "");
+
+    return setup(all, 0, 0);
+}
+
+static void make_next_new(Fixture *f, int p)
+{
+    qtest_writeq(f->qts, f->next_pte[p], f->new[p] | QSMMU_PTE_ATTRS |
+                 QSMMU_PTE_PAGE);
+}
+
+/* Consumed at once, and without effect until CMD_SYNC */
+static void test_cmd_delay(const void *data)
+{
+    int mode = GPOINTER_TO_INT(data);
+    g_autofree char *prop =
+        g_strdup_printf("-global arm-smmuv3.x-cmd-delay=%d ", mode);
+    Fixture *f = setup_may(true, prop);
+
+    g_assert_cmphex(read_as(f, 1, A, false), ==, OLD(1));
+    make_new(f, 1);
+    qsmmu_tlbi_nh_asid(&f->smmu, 11);
+    g_assert_cmpuint(counter(f, "cmd-tlbi-nh-asid"), ==, 1);
+    g_assert_cmpuint(counter(f, "drop-cmd"), ==, !mode);
+    g_assert_cmphex(read_as(f, 1, A, false), ==, mode ? OLD(1) : NEW(1));
+
+    /* This comes in after the command was consumed, and stays */
+    g_assert_cmphex(read_as(f, 1, A_NEXT, false), ==, NEXT(1));
+    make_next_new(f, 1);
+    cmd_sync(f);
+    g_assert_cmphex(read_as(f, 1, A, false), ==, NEW(1));
+    g_assert_cmphex(read_as(f, 1, A_NEXT, false), ==, NEXT(1));
+
+    qsmmu_tlbi_nh_asid(&f->smmu, 11);
+    cmd_sync(f);
+    g_assert_cmphex(read_as(f, 1, A_NEXT, false), ==, NEW(1));
+    teardown(f);
+}
+
+/*
+ * A CD gets other tables. Without a CMD_SYNC between CFGI and TLBI, the TLB is
+ * filled by way of the old ones again.
+ */
+static void test_cmd_reorder(const void *data)
+{
+    int how = GPOINTER_TO_INT(data);
+    bool reorder = how & 1, sync = how & 2;
+    g_autofree char *prop =
+        g_strdup_printf(ON("x-prefetch") "-global arm-smmuv3.x-cmd-delay=%d ",
+                        reorder ? 2 : 1);
+    Fixture *f = setup_may(true, prop);
+
+    g_assert_cmphex(read_as(f, 1, A, false), ==, OLD(1));
+    qsmmu_write_cd(&f->smmu, &f->tab, 1, f->pgd[2], 11);
+    qsmmu_cfgi_cd(&f->smmu, DEVFN, 1);
+    if (sync) {
+        cmd_sync(f);
+    }
+    qsmmu_tlbi_nh_asid(&f->smmu, 11);
+    cmd_sync(f);
+    g_assert_cmphex(read_as(f, 1, A, false), ==,
+                    reorder && !sync ? OLD(1) : OLD(2));
+    teardown(f);
+}
+
+/* The same between the TLBI and CMD_ATC_INV */
+static void test_cmd_reorder_atc(const void *data)
+{
+    bool sync = data;
+    Fixture *f = setup_ats("-global arm-smmuv3.x-cmd-delay=2 "
+                           DEV_ATS ",x-ats-refill=on");
+
+    g_assert_cmphex(read_as(f, 1, A, false), ==, OLD(1));
+    make_new(f, 1);
+    qsmmu_tlbi_nh_asid(&f->smmu, 11);
+    if (sync) {
+        cmd_sync(f);
+    }
+    atc_inv(f, CMD0_SSV(1), A, 0);
+    cmd_sync(f);
+    g_assert_cmphex(read_as(f, 1, A, true), ==, sync ? NEW(1) : OLD(1));
+    teardown(f);
+}
+
+/* Illegal commands are found when they are consumed */
+static void test_cmd_delay_illegal(void)
+{
+    Fixture *f = setup_may(true, "-global arm-smmuv3.x-cmd-delay=2 ");
+    uint32_t prod = qsmmu_readl(&f->smmu, QSMMU_CMDQ_PROD);
+
+    /* CMD_CFGI_STE with SSec=1 */
+    qtest_writeq(f->qts, f->smmu.cmdq + prod * 16, 0x3 | 1ull << 10);
+    qtest_writeq(f->qts, f->smmu.cmdq + prod * 16 + 8, 1);
+    qsmmu_writel(&f->smmu, QSMMU_CMDQ_PROD, prod + 1);
+    g_assert_cmphex(qsmmu_readl(&f->smmu, QSMMU_CMDQ_CONS), ==,
+                    prod | 1 << 24);
+    g_assert_cmphex(qsmmu_readl(&f->smmu, QSMMU_GERROR) ^
+                    qsmmu_readl(&f->smmu, QSMMU_GERRORN), ==, 1);
+    teardown(f);
+}
+
+/* A broadcast drops what is older than it, at the DSB */
+static void test_delay_order(void)
+{
+    Fixture *f = setup_may(true, ON("btm") ON("x-btm-delay"));
+
+    g_assert_cmphex(read_as(f, 1, A, false), ==, OLD(1));
+    make_new(f, 1);
+    broadcast_asid(f, 11);
+    g_assert_cmphex(read_as(f, 1, A_NEXT, false), ==, NEXT(1));
+    make_next_new(f, 1);
+    dsb(f);
+    g_assert_cmphex(read_as(f, 1, A, false), ==, NEW(1));
+    g_assert_cmphex(read_as(f, 1, A_NEXT, false), ==, NEXT(1));
+    teardown(f);
+}
+
+/* An invalidation that comes before what it is for */
+static void test_prefetch_inv(const void *data)
+{
+    bool on = data;
+    Fixture *f = setup_may(on, ON("x-prefetch"));
+
+    g_assert_cmphex(read_as(f, 1, A, false), ==, OLD(1));
+    qsmmu_tlbi_nh_asid(&f->smmu, 11);
+    make_new(f, 1);
+    g_assert_cmphex(read_as(f, 1, A, false), ==, on ? OLD(1) : NEW(1));
+    g_assert_cmpint(counter(f, "prefetch") > 0, ==, on);
+
+    /* In the right order it is fine */
+    qsmmu_tlbi_nh_asid(&f->smmu, 11);
+    g_assert_cmphex(read_as(f, 1, A, false), ==, NEW(1));
+    teardown(f);
+}
+
+/* The order "TLBI, store, DSB" */
+static void test_prefetch_btm(const void *data)
+{
+    bool on = data;
+    g_autofree char *prop = g_strdup_printf(ON("btm") ON("x-btm-delay") "%s",
+                                            on ? ON("x-prefetch") : "");
+    Fixture *f = setup_may(true, prop);
+
+    g_assert_cmphex(read_as(f, 1, A, false), ==, OLD(1));
+    broadcast_asid(f, 11);
+    make_new(f, 1);
+    dsb(f);
+    g_assert_cmphex(read_as(f, 1, A, false), ==, on ? OLD(1) : NEW(1));
+    broadcast_asid(f, 11);
+    dsb(f);
+    g_assert_cmphex(read_as(f, 1, A, false), ==, NEW(1));
+    teardown(f);
+}
+
+/* A page and a PASID that no device has ever used */
+static void test_prefetch_walk(const void *data)
+{
+    bool on = data;
+    Fixture *f = setup_may(on, ON("x-prefetch"));
+
+    g_assert_cmphex(read_as(f, 1, A, false), ==, OLD(1));
+    for (int i = 0; i < 200; i++) {
+        step(f);
+    }
+    make_next_new(f, 1);
+    make_new(f, 2);
+    g_assert_cmphex(read_as(f, 1, A_NEXT, false), ==, on ? NEXT(1) : NEW(1));
+    g_assert_cmphex(read_as(f, 2, A, false), ==, on ? OLD(2) : NEW(2));
+    teardown(f);
+}
+
+/* A page becomes part of a block, and nobody says so */
+static void test_overlap_block(const void *data)
+{
+    bool on = data;
+    Fixture *f = setup_may(on, ON("x-overlap"));
+    uint64_t block = qsmmu_alloc(&f->smmu, 0x200000);
+
+    qtest_writeq(f->qts, block + (A & 0x1fffff), NEW(1));
+    qtest_writeq(f->qts, block + (A & 0x1fffff) + PAGE, NEXT(2));
+    g_assert_cmphex(read_as(f, 1, A, false), ==, OLD(1));
+    qsmmu_map(&f->smmu, f->pgd[1], A & ~0x1fffffull, block, 2,
+              QSMMU_PTE_ATTRS);
+    g_assert_cmphex(read_as(f, 1, A_NEXT, false), ==, NEXT(2));
+    g_assert_cmphex(read_as(f, 1, A, false), ==, on ? OLD(1) : NEW(1));
+    g_assert_cmpint(counter(f, "conflict") > 0, ==, on);
+    qsmmu_tlbi_nh_va(&f->smmu, 11, A, (QSMMURange) {});
+    g_assert_cmphex(read_as(f, 1, A, false), ==, NEW(1));
+    teardown(f);
+}
+
+/* One of the contiguous descriptors changes */
+static void test_overlap_contig(const void *data)
+{
+    bool on = data;
+    Fixture *f = setup_may(on, ON("x-overlap"));
+    uint64_t pages = qsmmu_alloc(&f->smmu, 16 * PAGE), pte = 0;
+
+    for (int i = 0; i < 16; i++) {
+        qtest_writeq(f->qts, pages + i * PAGE, 0x100 + i);
+        pte = qsmmu_map(&f->smmu, f->pgd[1], BLOCK_VA + i * PAGE,
+                        pages + i * PAGE, 3, QSMMU_PTE_ATTRS | PTE_CONT);
+    }
+    g_assert_cmphex(read_as(f, 1, BLOCK_VA + PAGE, false), ==, 0x101);
+    qtest_writeq(f->qts, pte, f->new[1] | QSMMU_PTE_ATTRS | QSMMU_PTE_PAGE);
+    g_assert_cmphex(read_as(f, 1, BLOCK_VA + 15 * PAGE, false), ==,
+                    on ? 0x10f : NEW(1));
+    /* The entry goes with any of its addresses */
+    qsmmu_tlbi_nh_va(&f->smmu, 11, BLOCK_VA + 3 * PAGE, (QSMMURange) {});
+    g_assert_cmphex(read_as(f, 1, BLOCK_VA + 15 * PAGE, false), ==, NEW(1));
+    teardown(f);
+}
+
+/* A page becomes writable, and nobody says so */
+static void test_fault_fill(const void *data)
+{
+    bool on = data;
+    Fixture *f = setup_may(on, ON("x-fault-fill"));
+    uint64_t pte = f->old[1] | QSMMU_PTE_ATTRS | QSMMU_PTE_PAGE;
+
+    qtest_writeq(f->qts, f->pte[1], pte | QSMMU_PTE_RO);
+    g_assert_cmphex(try_access(f, 1, A, true), ==,
+                    SVATD_ST_FAULT | SVATD_STATUS_WRITE);
+    expect_event(f, QSMMU_EVT_F_PERMISSION, A);
+    qtest_writeq(f->qts, f->pte[1], pte);
+    g_assert_cmphex(try_access(f, 1, A, true), ==,
+                    on ? SVATD_ST_FAULT | SVATD_STATUS_WRITE : SVATD_ST_OK);
+    qsmmu_tlbi_nh_asid(&f->smmu, 11);
+    g_assert_cmphex(try_access(f, 1, A, true), ==, SVATD_ST_OK);
+    teardown(f);
+}
+
+/* AP[1] and APTable */
+static void test_unprivileged(const void *data)
+{
+    bool on = data;
+    Fixture *f = setup_may(on, ON("x-unprivileged"));
+    uint64_t l1 = f->pgd[2] + (A >> 30 & 0x1ff) * 8;
+
+    g_assert_cmphex(read_as(f, 1, A, false), ==, OLD(1));
+    qtest_writeq(f->qts, f->next_pte[1], qtest_readq(f->qts, f->next_pte[1]) &
+                 ~QSMMU_PTE_USER);
+    if (on) {
+        g_assert_cmphex(try_access(f, 1, A_NEXT, false), ==, SVATD_ST_FAULT);
+        expect_event(f, QSMMU_EVT_F_PERMISSION, A_NEXT);
+    } else {
+        g_assert_cmphex(read_as(f, 1, A_NEXT, false), ==, NEXT(1));
+    }
+
+    /* What reading has cached does not let writes pass */
+    qtest_writeq(f->qts, l1, qtest_readq(f->qts, l1) | APTABLE_RO);
+    g_assert_cmphex(read_as(f, 2, A, false), ==, OLD(2));
+    g_assert_cmphex(try_access(f, 2, A, true), ==,
+                    SVATD_ST_FAULT | SVATD_STATUS_WRITE);
+    expect_event(f, QSMMU_EVT_F_PERMISSION, A);
+    teardown(f);
+}
+
+/* The Access flag and the dirty state, by hardware */
+static void test_httu(const void *data)
+{
+    int httu = GPOINTER_TO_INT(data);
+    g_autofree char *args = g_strdup_printf("-global arm-smmuv3.httu=%d " DEV,
+                                            httu);
+    Fixture *f = setup(args, 0, httu ? QSMMU_CD0_HA |
+                                       (httu > 1 ? CD0_HD : 0) : 0);
+    uint64_t pte = f->old[1] | QSMMU_PTE_ATTRS | QSMMU_PTE_PAGE;
+    uint64_t clean = pte | QSMMU_PTE_RO | PTE_DBM;
+
+    g_assert_cmphex(qsmmu_readl(&f->smmu, QSMMU_IDR0) >> 6 & 3, ==, httu);
+    qtest_writeq(f->qts, f->pte[1], pte & ~QSMMU_PTE_AF);
+    if (httu) {
+        g_assert_cmphex(read_as(f, 1, A, false), ==, OLD(1));
+        g_assert_cmphex(qtest_readq(f->qts, f->pte[1]), ==, pte);
+    } else {
+        g_assert_cmphex(try_access(f, 1, A, false), ==, SVATD_ST_FAULT);
+        expect_event(f, QSMMU_EVT_F_ACCESS, A);
+        g_assert_cmphex(qtest_readq(f->qts, f->pte[1]), ==,
+                        pte & ~QSMMU_PTE_AF);
+    }
+
+    qtest_writeq(f->qts, f->pte[1], clean);
+    qsmmu_tlbi_nh_asid(&f->smmu, 11);
+    g_assert_cmphex(read_as(f, 1, A, false), ==, OLD(1));
+    g_assert_cmphex(qtest_readq(f->qts, f->pte[1]), ==, clean);
+    if (httu > 1) {
+        g_assert_cmphex(try_access(f, 1, A, true), ==, SVATD_ST_OK);
+        g_assert_cmphex(qtest_readq(f->qts, f->pte[1]), ==,
+                        clean & ~QSMMU_PTE_RO);
+        /* It is dirty now, as far as the TLB knows */
+        qtest_writeq(f->qts, f->pte[1], clean);
+        g_assert_cmphex(try_access(f, 1, A, true), ==, SVATD_ST_OK);
+        g_assert_cmphex(qtest_readq(f->qts, f->pte[1]), ==, clean);
+    } else {
+        g_assert_cmphex(try_access(f, 1, A, true), ==,
+                        SVATD_ST_FAULT | SVATD_STATUS_WRITE);
+        expect_event(f, QSMMU_EVT_F_PERMISSION, A);
+    }
+    teardown(f);
+}
+
+/* Structures that become valid, and L1CDs, need commands as well */
+static void test_config_cache(const void *data)
+{
+    bool on = data;
+    Fixture *f = setup_may(on, "-global arm-smmuv3.ssidsize=7 "
+                           ON("x-config-cache"));
+    QSMMUCDTable tab;
+
+    if (!on) {
+        teardown(f);
+        f = setup("-global arm-smmuv3.ssidsize=7 " DEV, 0, 0);
+    }
+    queue_start(f, 3, 5);
+    g_assert_cmphex(try_access(f, 3, A, false), ==, SVATD_ST_FAULT);
+    expect_event(f, QSMMU_EVT_C_BAD_CD, 0);
+    qsmmu_write_cd(&f->smmu, &f->tab, 5, f->pgd[1], 15);
+    if (on) {
+        g_assert_cmphex(try_access(f, 3, A, false), ==, SVATD_ST_FAULT);
+        expect_event(f, QSMMU_EVT_C_BAD_CD, 0);
+        qsmmu_cfgi_cd(&f->smmu, DEVFN, 4);
+        g_assert_cmphex(try_access(f, 3, A, false), ==, SVATD_ST_FAULT);
+        expect_event(f, QSMMU_EVT_C_BAD_CD, 0);
+        qsmmu_cfgi_cd(&f->smmu, DEVFN, 5);
+    }
+    g_assert_cmphex(read_as(f, 3, A, false), ==, OLD(1));
+
+    /* A table of two levels; the command for the STE is for all CDs of it */
+    qsmmu_cdtable_init(&f->smmu, &tab, QSMMU_CD_4K_L2, 7);
+    qsmmu_write_ste_s1(&f->smmu, DEVFN, &tab, QSMMU_S1DSS_SSID0);
+    qsmmu_cfgi_ste(&f->smmu, DEVFN);
+    queue_start(f, 3, 65);
+    g_assert_cmphex(try_access(f, 3, A, false), ==, SVATD_ST_FAULT);
+    expect_event(f, QSMMU_EVT_C_BAD_SUBSTREAMID, 0);
+    qsmmu_write_cd(&f->smmu, &tab, 65, f->pgd[2], 16);
+    if (on) {
+        qsmmu_cfgi_cd(&f->smmu, DEVFN, 65); /* Leaf=1 */
+        g_assert_cmphex(try_access(f, 3, A, false), ==, SVATD_ST_FAULT);
+        expect_event(f, QSMMU_EVT_C_BAD_SUBSTREAMID, 0);
+        qsmmu_cmd(&f->smmu, 0x5 | 64ull << 12 | CMD0_SID(DEVFN), 0);
+    }
+    g_assert_cmphex(read_as(f, 3, A, false), ==, OLD(2));
+    teardown(f);
+}
+
+static uint64_t audit(Fixture *f)
+{
+    QDict *rsp = qtest_qmp(f->qts, "{ 'execute': 'qom-get', 'arguments': "
+                           "{ 'path': %s, 'property': 'audit' } }", f->path);
+    const char *report = qdict_get_str(rsp, "return");
+    uint64_t differs = counter(f, "audit-differs");
+
+    g_assert_cmpint(!*report, ==, !differs);
+    qobject_unref(rsp);
+    return differs;
+}
+
+/* What is cached and is not in memory any more */
+static void test_audit(void)
+{
+    Fixture *f = setup_ats(ON("x-walk-cache") ON("x-config-cache")
+                           ON("x-counters") DEV_ATS);
+    uint64_t pte = f->old[1] | QSMMU_PTE_ATTRS | QSMMU_PTE_PAGE;
+    uint64_t l1 = f->pgd[1] + (A >> 30 & 0x1ff) * 8, desc;
+
+    g_assert_cmphex(read_as(f, 1, A, false), ==, OLD(1));
+    g_assert_cmpuint(audit(f), ==, 0);
+
+    /* In the IOTLB and in the ATC */
+    make_new(f, 1);
+    g_assert_cmpuint(audit(f), ==, 2);
+    qsmmu_tlbi_nh_asid(&f->smmu, 11);
+    g_assert_cmpuint(audit(f), ==, 1);
+    g_assert_cmpuint(qsmmu_readl(&f->smmu, 0xe00 + 4 * 49), ==, 1);
+    atc_inv(f, CMD0_SSV(1), A, 0);
+    g_assert_cmpuint(audit(f), ==, 0);
+
+    /* Less than what is in memory is fine, more is not */
+    qtest_writeq(f->qts, f->pte[1], pte | QSMMU_PTE_RO);
+    read_as(f, 1, A, false);
+    qtest_writeq(f->qts, f->pte[1], pte);
+    g_assert_cmpuint(audit(f), ==, 0);
+    qsmmu_tlbi_nh_asid(&f->smmu, 11);
+    atc_inv(f, CMD0_SSV(1), A, 0);
+    read_as(f, 1, A, false);
+    qtest_writeq(f->qts, f->pte[1], pte | QSMMU_PTE_RO);
+    g_assert_cmpuint(audit(f), ==, 2);
+    /* The Access flag is not what an invalidation is for */
+    qtest_writeq(f->qts, f->pte[1], pte & ~QSMMU_PTE_AF);
+    g_assert_cmpuint(audit(f), ==, 0);
+    qtest_writeq(f->qts, f->pte[1], 0);
+    g_assert_cmpuint(audit(f), ==, 2);
+    qtest_writeq(f->qts, f->pte[1], pte);
+
+    /* A table is gone: two levels of the walk cache, the IOTLB and the ATC */
+    desc = qtest_readq(f->qts, l1);
+    qtest_writeq(f->qts, l1, 0);
+    g_assert_cmpuint(audit(f), ==, 4);
+    qtest_writeq(f->qts, l1, desc);
+    g_assert_cmpuint(audit(f), ==, 0);
+
+    /* The CD is another one, with the same tables */
+    qsmmu_write_cd(&f->smmu, &f->tab, 1, f->pgd[1], 11);
+    g_assert_cmpuint(audit(f), ==, 0);
+    qsmmu_write_cd(&f->smmu, &f->tab, 1, f->pgd[1], 17);
+    /* It, and translation and tables of an ASID that has no CD */
+    g_assert_cmpuint(audit(f), ==, 4);
+    qsmmu_tlbi_nh_asid(&f->smmu, 11);
+    g_assert_cmpuint(audit(f), ==, 1);
+    qsmmu_cfgi_cd(&f->smmu, DEVFN, 1);
+    g_assert_cmpuint(audit(f), ==, 0);
+    g_assert_cmpuint(counter(f, "drop-full"), ==, 0);
+    teardown(f);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -980,6 +1415,66 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-client/stall/ats", test_stall_ats);
     qtest_add_func("/smmuv3-client/stall/config", test_stall_config);
     qtest_add_func("/smmuv3-client/overflow", test_overflow);
+    qtest_add_data_func("/smmuv3-client/may/cmd-delay/0", GINT_TO_POINTER(0),
+                        test_cmd_delay);
+    qtest_add_data_func("/smmuv3-client/may/cmd-delay/1", GINT_TO_POINTER(1),
+                        test_cmd_delay);
+    qtest_add_data_func("/smmuv3-client/may/cmd-delay/2", GINT_TO_POINTER(2),
+                        test_cmd_delay);
+    qtest_add_data_func("/smmuv3-client/may/cfgi-tlbi/in-order",
+                        GINT_TO_POINTER(0), test_cmd_reorder);
+    qtest_add_data_func("/smmuv3-client/may/cfgi-tlbi/reorder",
+                        GINT_TO_POINTER(1), test_cmd_reorder);
+    qtest_add_data_func("/smmuv3-client/may/cfgi-tlbi/in-order-sync",
+                        GINT_TO_POINTER(2), test_cmd_reorder);
+    qtest_add_data_func("/smmuv3-client/may/cfgi-tlbi/reorder-sync",
+                        GINT_TO_POINTER(3), test_cmd_reorder);
+    qtest_add_data_func("/smmuv3-client/may/tlbi-atc-inv/no-sync",
+                        GINT_TO_POINTER(0), test_cmd_reorder_atc);
+    qtest_add_data_func("/smmuv3-client/may/tlbi-atc-inv/sync",
+                        GINT_TO_POINTER(1), test_cmd_reorder_atc);
+    qtest_add_func("/smmuv3-client/may/cmd-delay/illegal",
+                   test_cmd_delay_illegal);
+    qtest_add_func("/smmuv3-client/may/btm-delay/order", test_delay_order);
+    qtest_add_data_func("/smmuv3-client/may/prefetch/invalidation/on", GINT_TO_POINTER(1),
+                        test_prefetch_inv);
+    qtest_add_data_func("/smmuv3-client/may/prefetch/invalidation/off", GINT_TO_POINTER(0),
+                        test_prefetch_inv);
+    qtest_add_data_func("/smmuv3-client/may/prefetch/broadcast/on",
+                        GINT_TO_POINTER(1), test_prefetch_btm);
+    qtest_add_data_func("/smmuv3-client/may/prefetch/broadcast/off",
+                        GINT_TO_POINTER(0), test_prefetch_btm);
+    qtest_add_data_func("/smmuv3-client/may/prefetch/walk/on", GINT_TO_POINTER(1),
+                        test_prefetch_walk);
+    qtest_add_data_func("/smmuv3-client/may/prefetch/walk/off", GINT_TO_POINTER(0),
+                        test_prefetch_walk);
+    qtest_add_data_func("/smmuv3-client/may/overlap/block/on", GINT_TO_POINTER(1),
+                        test_overlap_block);
+    qtest_add_data_func("/smmuv3-client/may/overlap/block/off", GINT_TO_POINTER(0),
+                        test_overlap_block);
+    qtest_add_data_func("/smmuv3-client/may/overlap/contiguous/on", GINT_TO_POINTER(1),
+                        test_overlap_contig);
+    qtest_add_data_func("/smmuv3-client/may/overlap/contiguous/off", GINT_TO_POINTER(0),
+                        test_overlap_contig);
+    qtest_add_data_func("/smmuv3-client/may/fault-fill/on", GINT_TO_POINTER(1),
+                        test_fault_fill);
+    qtest_add_data_func("/smmuv3-client/may/fault-fill/off", GINT_TO_POINTER(0),
+                        test_fault_fill);
+    qtest_add_data_func("/smmuv3-client/may/unprivileged/on", GINT_TO_POINTER(1),
+                        test_unprivileged);
+    qtest_add_data_func("/smmuv3-client/may/unprivileged/off", GINT_TO_POINTER(0),
+                        test_unprivileged);
+    qtest_add_data_func("/smmuv3-client/httu/0", GINT_TO_POINTER(0),
+                        test_httu);
+    qtest_add_data_func("/smmuv3-client/httu/1", GINT_TO_POINTER(1),
+                        test_httu);
+    qtest_add_data_func("/smmuv3-client/httu/2", GINT_TO_POINTER(2),
+                        test_httu);
+    qtest_add_data_func("/smmuv3-client/may/config-cache/on", GINT_TO_POINTER(1),
+                        test_config_cache);
+    qtest_add_data_func("/smmuv3-client/may/config-cache/off", GINT_TO_POINTER(0),
+                        test_config_cache);
+    qtest_add_func("/smmuv3-client/audit", test_audit);
 
     return g_test_run();
 }

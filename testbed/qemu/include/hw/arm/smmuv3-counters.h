@@ -88,6 +88,18 @@
 #define SMMUV3_COUNTER_STALL_TERM           45
 #define SMMUV3_COUNTER_STALL_HELD           46
 
-#define SMMUV3_COUNTER_NUM                  47
+/* Translations that nobody has asked for; lookups that found a contradiction */
+#define SMMUV3_COUNTER_PREFETCH             47
+#define SMMUV3_COUNTER_CONFLICT             48
+
+/*
+ * Reading one of these does an audit: how many cached entries differ from what
+ * is in memory, in a way that grants an access; and how many still did after
+ * all CPUs have made progress, so that nobody is about to invalidate them
+ */
+#define SMMUV3_COUNTER_AUDIT_DIFFERS        49
+#define SMMUV3_COUNTER_AUDIT_STALE          50
+
+#define SMMUV3_COUNTER_NUM                  51
 
 #endif

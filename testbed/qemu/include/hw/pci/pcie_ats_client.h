@@ -6,6 +6,7 @@
 #ifndef HW_PCI_PCIE_ATS_CLIENT_H
 #define HW_PCI_PCIE_ATS_CLIENT_H
 
+#include "exec/memory.h"
 #include "qom/object.h"
 
 /*
@@ -48,6 +49,10 @@ DECLARE_CLASS_CHECKERS(PCIEATSClientClass, PCIE_ATS_CLIENT,
  * @resume: the access named @id ends with a fault or, if @retry, is to be made
  *          again from its translation on. A number that is not known (any more)
  *          is ignored.
+ * @each: call @fn for each translation in the function's ATC, with a number
+ *        that no other has or had, and PASID, IOVA, size, address and
+ *        permission. It is the one that may be called with a lock held: no
+ *        address may be translated meanwhile.
  */
 struct PCIEATSClientClass {
     InterfaceClass parent_class;
@@ -57,6 +62,10 @@ struct PCIEATSClientClass {
     bool (*can_stall)(PCIEATSClient *client);
     uint64_t (*stall)(PCIEATSClient *client);
     void (*resume)(PCIEATSClient *client, uint64_t id, bool retry);
+    void (*each)(PCIEATSClient *client,
+                 void (*fn)(void *opaque, uint64_t seq, int pasid,
+                            uint64_t iova, uint64_t size, uint64_t addr,
+                            IOMMUAccessFlags perm), void *opaque);
 };
 
 #endif
