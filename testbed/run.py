@@ -32,6 +32,8 @@ from typing import Any
 import vm
 
 RESULT = re.compile(r"^(not )?ok \d+")
+# build/report/audit.json, a row per guest
+audits: list[dict[str, Any]] = []
 NOTICED = re.compile(r"\s*not ok \d+")
 
 
@@ -183,6 +185,18 @@ def run_mutant(job: Job, verbose: bool) -> list[Case]:
     return job.failed(job.config, result.error or f"{job.test['caught_by']} did not notice", result.seconds)
 
 
+def audited(job: Job, audit: dict[str, int], seconds: float) -> list[Case]:
+    """Nothing stale may be left in the SMMUs, and nothing may have been forgotten for want of room."""
+    if not audit:
+        return []
+    names = ("translations", "prefetched", "stale", "dropped_full", "conflicts")
+    audits.append({"suite": job.name, "config": job.config, **{name: audit[name] for name in names}})
+    wrong = {name: audit[name] for name in ("stale", "dropped_full") if audit[name]}
+    if not wrong or job.config in job.test["negative"].split():
+        return []
+    return job.failed("audit", f"the SMMUs' caches: {wrong}; QEMU lists what is stale on the console", seconds)
+
+
 def run_guest(job: Job, verbose: bool) -> list[Case]:
     assert job.machine
     if job.name == "mutant":
@@ -196,7 +210,7 @@ def run_guest(job: Job, verbose: bool) -> list[Case]:
     error = result.error
     if error.startswith("the guest's commands ended") and any(r == "failed" for _, r, _, _ in cases):
         error = ""      # said case by case
-    out = judge(job, cases)
+    out = judge(job, cases) + audited(job, result.audit, result.seconds)
     said = f"broadcast TLB maintenance {job.machine['btm']}\n"
     if job.machine["btm"] and said not in result.console.read_text(errors="replace").replace("\r", ""):
         out += job.failed("log", f"the kernel did not log: {said}", result.seconds)
@@ -272,16 +286,15 @@ def run(job: Job, verbose: bool) -> list[Case]:
         return job.failed("run", str(e), 0)
 
 
-def report(cases: list[Case]) -> None:
-    """Merge into tests.json: a run of some tests replaces just their rows."""
-    path = vm.BUILD / "report" / "tests.json"
+def report(name: str, new: list[dict[str, Any]], ran: set[tuple[str, str]]) -> None:
+    """Merge into a report: a run of some tests replaces just their rows."""
+    path = vm.BUILD / "report" / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    ran = {(c.suite, c.config) for c in cases}
     try:
         old = [r for r in json.loads(path.read_text()) if (r["suite"], r["config"]) not in ran]
     except (OSError, ValueError):
         old = []
-    rows = old + [dataclasses.asdict(c) for c in cases]
+    rows = old + new
     tmp = path.with_suffix(".new")
     with io.open(tmp, "w", encoding="utf-8") as f:
         f.write("[\n" + ",\n".join(json.dumps(r) for r in rows) + "\n]\n")
@@ -337,7 +350,9 @@ def main() -> int:
                     print(f"        {case.case}: " + case.detail.replace("\n", "\n        "), flush=True)
                 elif case.result == "skipped":
                     print(f"        skipped {case.case}: {case.detail}", flush=True)
-    report(cases)
+    ran = {(c.suite, c.config) for c in cases}
+    report("tests.json", [dataclasses.asdict(c) for c in cases], ran)
+    report("audit.json", audits, ran)
     # Again, in short: what a CI keeps of its log may be the end alone
     for case in cases:
         if case.result == "failed":

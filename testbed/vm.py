@@ -34,6 +34,8 @@ SPLAT = re.compile(
     r"|possible circular locking|suspicious RCU usage|inconsistent lock state"
     r"|sleeping function called|Oops")
 FINISHED = re.compile(r"^sva-btm: finished with status (\d+)$")
+# What the SMMU model says of its caches when the commands have ended
+AUDIT = re.compile(r"^sva-btm: smmu (0x[0-9a-f]+)((?: \w+=\d+)+)$")
 
 BASE = "-nodefaults -no-user-config -nographic -nic none -no-reboot -d guest_errors".split()
 
@@ -45,6 +47,7 @@ class Result:
     lines: list[tuple[float, str]]      # results port: seconds since start, line
     console: Path
     seconds: float
+    audit: dict[str, int]               # sums over all SMMUs
 
     def text(self) -> list[str]:
         return [line for _, line in self.lines]
@@ -172,7 +175,13 @@ def run(name: str, machine: str, kernel: str, append: str, script: str, timeout:
     seconds = time.monotonic() - start
     (log / f"{name}.results").write_text("".join(f"{t:8.2f} {l}\n" for t, l in lines))
     error = verdict(rc, lines, console.read_text(errors="replace"), timeout)
-    return Result(error, lines, console, seconds)
+    audit: dict[str, int] = {}
+    for _, line in lines:
+        if said := AUDIT.match(line):
+            for name, _, value in (word.partition("=") for word in said[2].split()):
+                audit[name] = audit.get(name, 0) + int(value)
+    lines = [(t, line) for t, line in lines if not AUDIT.match(line)]
+    return Result(error, lines, console, seconds, audit)
 
 
 def interactive(machine: str, kernel: str, append: str, gdb: bool) -> int:
