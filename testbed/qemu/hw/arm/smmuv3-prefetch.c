@@ -211,11 +211,9 @@ static void prefetch(SMMUv3State *s, int budget)
     prefetch_tables(s, budget);
 }
 
-static void prefetch_before_ack(SMMUState *bs)
+void smmuv3_prefetch(SMMUv3State *s)
 {
-    SMMUv3State *s = ARM_SMMUV3(bs);
-
-    if (smmu_enabled(s)) {
+    if (s->prefetch && smmu_enabled(s)) {
         QEMU_LOCK_GUARD(&s->mutex);
         prefetch(s, BUDGET_INV);
     }
@@ -248,7 +246,6 @@ void smmuv3_prefetch_init(SMMUv3State *s)
 
     if (s->prefetch) {
         bs->note_dropped = true;
-        bs->before_ack = prefetch_before_ack;
         bs->fetch_again = prefetch_again;
     }
     bs->dropped = g_array_new(false, false, sizeof(SMMUTLBDropped));

@@ -79,6 +79,13 @@ typedef struct ATCEntry {
     uint64_t seq;
 } ATCEntry;
 
+/* A posted write: translated, and on its way to memory */
+typedef struct PostedWrite {
+    AddressSpace *as;
+    hwaddr addr;
+    uint64_t value;
+} PostedWrite;
+
 struct SVATestDev {
     PCIDevice parent_obj;
 
@@ -100,11 +107,14 @@ struct SVATestDev {
     bool cur_write;
     uint64_t stall_seq;
 
+    GArray *writes;             /* PostedWrite, oldest first */
+
     uint16_t num_queues;
     uint8_t pasid_bits;
     uint32_t latency_ns;
     bool ats;
     bool ats_refill;
+    bool posted;
     bool can_stall;
     uint32_t atc_size;
 };
@@ -136,10 +146,28 @@ static uint64_t *slot_reg64(Slot *slot, hwaddr reg)
     }
 }
 
+/* Whatever is on its way arrives */
+static void drain_writes(SVATestDev *s)
+{
+    for (int i = 0; i < s->writes->len; i++) {
+        PostedWrite *w = &g_array_index(s->writes, PostedWrite, i);
+
+        address_space_stq_le(w->as, w->addr, w->value, MEMTXATTRS_UNSPECIFIED,
+                             NULL);
+    }
+    g_array_set_size(s->writes, 0);
+}
+
+static void sva_testdev_drain(PCIEATSClient *client)
+{
+    drain_writes(SVA_TESTDEV(client));
+}
+
 static void slot_end(SVATestDev *s, Queue *q, Slot *slot, uint32_t status)
 {
     unsigned int n = slot - q->slot;
 
+    drain_writes(s);
     slot->status = status;
     q->running &= ~BIT(n);
     q->done |= BIT(n);
@@ -287,6 +315,7 @@ static void sva_testdev_invalidate(PCIEATSClient *client, int pasid,
         return;     /* answered with UR */
     }
     s->atc_invs++;
+    drain_writes(s);
     g_hash_table_iter_init(&iter, s->atc);
     while (g_hash_table_iter_next(&iter, NULL, (void **)&e)) {
         uint64_t e_last = e->key.iova + MAKE_64BIT_MASK(0, e->key.shift);
@@ -443,7 +472,7 @@ static bool slot_rw(SVATestDev *s, Queue *q, Slot *slot, uint64_t addr,
                     void *buf, unsigned int len, bool is_write)
 {
     AddressSpace *as;
-    MemTxResult result;
+    MemTxResult result = MEMTX_OK;
     hwaddr out;
 
     if (!slot_translate(s, q, slot, addr, is_write, &as, &out)) {
@@ -453,9 +482,16 @@ static bool slot_rw(SVATestDev *s, Queue *q, Slot *slot, uint64_t addr,
         slot_fail(s, q, slot, SVATD_ST_BUS, addr, is_write);
         return false;
     }
+    if (!is_write) {
+        drain_writes(s); /* reads do not pass writes */
+    }
     if (len == 8) {
         /* One 64-bit access, not eight of bytes */
-        if (is_write) {
+        if (is_write && s->posted) {
+            PostedWrite w = { .as = as, .addr = out, .value = ldq_le_p(buf) };
+
+            g_array_append_val(s->writes, w);
+        } else if (is_write) {
             address_space_stq_le(as, out, ldq_le_p(buf),
                                  MEMTXATTRS_UNSPECIFIED, &result);
         } else {
@@ -487,6 +523,7 @@ static void slot_atomic_add(SVATestDev *s, Queue *q, Slot *slot)
         slot_fail(s, q, slot, SVATD_ST_BUS, slot->dst, true);
         return;
     }
+    drain_writes(s);
     p = address_space_map(as, out, &plen, true, MEMTXATTRS_UNSPECIFIED);
     do {
         old = qatomic_read(p);
@@ -646,6 +683,8 @@ static void sva_testdev_timer(void *opaque)
     SVATestDev *s = opaque;
     bool more = false;
 
+    drain_writes(s);
+
     for (int i = 0; i < s->num_queues; i++) {
         Queue *q = &s->queue[i];
 
@@ -656,6 +695,7 @@ static void sva_testdev_timer(void *opaque)
         }
         more |= q->running & ~q->stalled;
     }
+    more |= s->writes->len;
     if (more) {
         int64_t spent = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL) - start;
 
@@ -935,6 +975,7 @@ static uint64_t queues_read(void *opaque, hwaddr addr, unsigned int size)
     Slot *slot = q ? slot_at(q, offset, &reg) : NULL;
     uint64_t *reg64;
 
+    drain_writes(s); /* what is read here does not pass writes either */
     if (slot) {
         if (reg == SVATD_SLOT_CMD) {
             return slot->cmd;
@@ -1004,6 +1045,7 @@ static void sva_testdev_reset(DeviceState *dev)
     PCIDevice *pdev = PCI_DEVICE(dev);
 
     timer_del(&s->timer);
+    g_array_set_size(s->writes, 0);
     memset(s->queue, 0, s->num_queues * sizeof(*s->queue));
     atc_flush(s);
     s->atc_invs = s->atc_drops = 0;
@@ -1099,6 +1141,7 @@ static void sva_testdev_realize(PCIDevice *pdev, Error **errp)
     }
 
     s->queue = g_new0(Queue, s->num_queues);
+    s->writes = g_array_new(false, false, sizeof(PostedWrite));
     timer_init_ns(&s->timer, QEMU_CLOCK_VIRTUAL, sva_testdev_timer, s);
     memory_region_init_io(&s->ctrl_mr, OBJECT(s), &ctrl_ops, s,
                           "sva-testdev-ctrl", SVATD_CTRL_SIZE);
@@ -1117,6 +1160,7 @@ static void sva_testdev_exit(PCIDevice *pdev)
 
     timer_del(&s->timer);
     g_free(s->queue);
+    g_array_free(s->writes, true);
     g_clear_pointer(&s->atc, g_hash_table_destroy);
     pcie_cap_exit(pdev);
     msix_uninit_exclusive_bar(pdev);
@@ -1139,6 +1183,8 @@ static const Property sva_testdev_properties[] = {
     DEFINE_PROP_BOOL("stall", SVATestDev, can_stall, true),
     /* Ask again at once for what an invalidation drops */
     DEFINE_PROP_BOOL("x-ats-refill", SVATestDev, ats_refill, false),
+    /* Writes of eight bytes arrive some time after their translation */
+    DEFINE_PROP_BOOL("x-posted", SVATestDev, posted, false),
 };
 
 static void sva_testdev_class_init(ObjectClass *klass, void *data)
@@ -1154,6 +1200,7 @@ static void sva_testdev_class_init(ObjectClass *klass, void *data)
     acc->can_stall = sva_testdev_can_stall;
     acc->stall = sva_testdev_stall;
     acc->resume = sva_testdev_resume;
+    acc->drain = sva_testdev_drain;
     acc->each = sva_testdev_each;
     k->vendor_id = SVATD_PCI_VENDOR_ID;
     k->device_id = SVATD_PCI_DEVICE_ID;

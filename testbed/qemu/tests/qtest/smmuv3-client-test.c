@@ -1306,6 +1306,47 @@ static void test_config_cache(const void *data)
     teardown(f);
 }
 
+/*
+ * A write that was translated before an invalidation and arrives later: the
+ * completion of the invalidation waits for it
+ */
+static void test_posted(const void *data)
+{
+    int how = GPOINTER_TO_INT(data);
+    bool drain = how & 1, btm = how & 2;
+    g_autofree char *args =
+        g_strdup_printf(ON("btm") ON("x-btm-delay") "%s" DEV ",x-posted=on,"
+                        "latency-ns=100000000", drain ? "" : ON("x-no-drain"));
+    Fixture *f = setup(args, 0, 0);
+
+    /* One write to A, which is on its way then */
+    begin(f, 1, 0, A, true);
+    qtest_writel(f->qts, slot_reg(f, 1, 1, SVATD_SLOT_CMD), SVATD_OP_STOP);
+    qtest_writeq(f->qts, slot_reg(f, 1, 1, SVATD_SLOT_DST), A);
+    qtest_writeq(f->qts, slot_reg(f, 1, 1, SVATD_SLOT_LEN), 8);
+    qtest_writeq(f->qts, slot_reg(f, 1, 1, SVATD_SLOT_STRIDE), 8);
+    qtest_writeq(f->qts, slot_reg(f, 1, 1, SVATD_SLOT_ARG), 0x77);
+    qtest_writel(f->qts, slot_reg(f, 1, 1, SVATD_SLOT_CMD), SVATD_OP_HAMMER);
+    qtest_clock_step(f->qts, 101000000);
+    qtest_writeq(f->qts, f->old[1], OLD(1));
+    make_new(f, 1);
+    if (btm) {
+        broadcast_asid(f, 11);
+        dsb(f);
+    } else {
+        qsmmu_tlbi_nh_asid(&f->smmu, 11);
+        cmd_sync(f);
+    }
+    g_assert_cmphex(qtest_readq(f->qts, f->old[1]), ==,
+                    drain ? 0x77 : OLD(1));
+    /* The page is somebody else's now */
+    qtest_writeq(f->qts, f->old[1], 1);
+    qtest_clock_step(f->qts, 200000000);
+    g_assert_cmphex(qtest_readq(f->qts, f->old[1]), ==, drain ? 1 : 0x77);
+    g_assert_cmphex(qtest_readq(f->qts, f->new[1]), ==, 0x77);
+    teardown(f);
+}
+
 static uint64_t audit(Fixture *f)
 {
     QDict *rsp = qtest_qmp(f->qts, "{ 'execute': 'qom-get', 'arguments': "
@@ -1474,6 +1515,14 @@ int main(int argc, char **argv)
                         test_config_cache);
     qtest_add_data_func("/smmuv3-client/may/config-cache/off", GINT_TO_POINTER(0),
                         test_config_cache);
+    qtest_add_data_func("/smmuv3-client/posted/command", GINT_TO_POINTER(1),
+                        test_posted);
+    qtest_add_data_func("/smmuv3-client/posted/command-no-drain",
+                        GINT_TO_POINTER(0), test_posted);
+    qtest_add_data_func("/smmuv3-client/posted/broadcast", GINT_TO_POINTER(3),
+                        test_posted);
+    qtest_add_data_func("/smmuv3-client/posted/broadcast-no-drain",
+                        GINT_TO_POINTER(2), test_posted);
     qtest_add_func("/smmuv3-client/audit", test_audit);
 
     return g_test_run();

@@ -49,6 +49,9 @@ DECLARE_CLASS_CHECKERS(PCIEATSClientClass, PCIE_ATS_CLIENT,
  * @resume: the access named @id ends with a fault or, if @retry, is to be made
  *          again from its translation on. A number that is not known (any more)
  *          is ignored.
+ * @drain: accesses that have been translated are to be made now, if they have
+ *         not been yet: the IOMMU is about to say that an invalidation is
+ *         complete.
  * @each: call @fn for each translation in the function's ATC, with a number
  *        that no other has or had, and PASID, IOVA, size, address and
  *        permission. It is the one that may be called with a lock held: no
@@ -62,6 +65,7 @@ struct PCIEATSClientClass {
     bool (*can_stall)(PCIEATSClient *client);
     uint64_t (*stall)(PCIEATSClient *client);
     void (*resume)(PCIEATSClient *client, uint64_t id, bool retry);
+    void (*drain)(PCIEATSClient *client);
     void (*each)(PCIEATSClient *client,
                  void (*fn)(void *opaque, uint64_t seq, int pasid,
                             uint64_t iova, uint64_t size, uint64_t addr,
