@@ -5,6 +5,7 @@
 Instructions and commands, exact, on the machines of `make demo`. By threads:
 what all of them together put on the one command queue. How long they wait for
 it there is for hardware to say (sva_cost -t); an emulator's time says nothing.
+What happens once in the life of a process, and a flush of one CPU's TLB, are a table.
 The drawings and bench.json go to build/report/.
 """
 
@@ -16,13 +17,15 @@ import subprocess
 import sys
 from typing import Any
 
+import demo
 import run as tests
 import vm
 
 REPORT = vm.BUILD / "report"
 COLUMNS = {"mainline": "count-mainline", "series-on": "count-on"}
 OPERATIONS = ["munmap", "mprotect", "madvise", "munmap_thp", "mprotect_thp", "madvise_thp"]
-SCRIPT = "for t in 1 2 4 8 16; do ./sva_cost --json -n 9 -t $t || exit 1; done\n"
+LIFE = ["bind", "unbind", "fork", "exec", "exit", "local_flush"]
+SCRIPT = "for t in 1 2 4 8 16; do ./sva_cost --json -n 9 -t $t || exit 1; done; ./sva_cost --json -n 9 -l\n"
 
 Rows = list[dict[str, Any]]
 
@@ -86,6 +89,9 @@ def main() -> int:
     draw("cost-commands.svg", "SMMU commands of one operation by a bound process", alone, "pages", "commands")
     draw("cost-threads.svg", "SMMU commands when each thread of a bound process does it once (1 page; thp: 512)",
          [r for r in rows if r["pages"] == (512 if r["op"].endswith("_thp") else 1)], "threads", "at_once")
+    print("\nCommands when bound, guest instructions not bound -> bound (bind, unbind: the first, one more)")
+    demo.table([demo.Row(kernel=r["kernel"], op=r["op"], pages=r["pages"], bound=r["bound"], commands=r["commands"],
+                         instructions=r["median"]) for r in alone if r["op"] in LIFE or r["pages"] == 1], list(COLUMNS))
     return 0
 
 

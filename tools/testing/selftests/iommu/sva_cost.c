@@ -3,10 +3,12 @@
  * What Shared Virtual Addressing costs the process that uses it: instructions,
  * time, and commands to the SMMU per munmap(), mprotect() and madvise(), when
  * the process is bound to a device and when it is not. The device does nothing
- * meanwhile.
+ * meanwhile. With -l, the same of what happens once or seldom in the life of a
+ * process: binding it, fork() and exec() of it, its end, and a store that the
+ * kernel answers with TLB maintenance of one CPU.
  *
  *	sva_cost [-d DEVICE] [-m unbound|bound] [-n REPEATS] [-t THREADS]
- *		 [-s PAGES] [-b SMMU_BASE] [--json]
+ *		 [-s PAGES] [-b SMMU_BASE] [-l] [--json]
  *
  * DEVICE is anything whose open() binds the process: /dev/sva_testdev-N, the
  * character device of any other uacce accelerator, or /dev/uioN of
@@ -51,7 +53,7 @@
 #define MADV_COLLAPSE	25
 #endif
 
-enum action { MUNMAP, MPROTECT, MADVISE };
+enum action { MUNMAP, MPROTECT, MADVISE, BIND, UNBIND, FORK, EXEC, EXIT, LOCAL };
 
 static const struct operation {
 	const char *name;
@@ -64,6 +66,19 @@ static const struct operation {
 	{ "munmap_thp", MUNMAP, true },
 	{ "mprotect_thp", MPROTECT, true },
 	{ "madvise_thp", MADVISE, true },
+};
+
+/*
+ * Of a process that is not bound yet, or once more of one that is. What children
+ * do counts as well, up to their end.
+ */
+static const struct operation life[] = {
+	{ "bind", BIND, false },
+	{ "unbind", UNBIND, false },
+	{ "fork", FORK, false },
+	{ "exec", EXEC, false },
+	{ "exit", EXIT, false },
+	{ "local_flush", LOCAL, false },
 };
 
 static const unsigned int sizes[] = { 1, 16, 64, 512, 4096 };
@@ -92,6 +107,7 @@ static struct {
 	bool unbound;
 	bool bound;
 	bool json;
+	bool life;
 } options = { .repeats = 50, .threads = 1, .unbound = true, .bound = true };
 
 static size_t page_size;
@@ -134,7 +150,7 @@ static void smmu_open(__u64 base)
 /*
  * Instructions
  */
-static int pmu_open(void)
+static int pmu_open(bool children)
 {
 	struct perf_event_attr attr = {
 		.size = sizeof(attr),
@@ -145,7 +161,9 @@ static int pmu_open(void)
 		.exclude_hv = 1,
 	};
 
-	return syscall(__NR_perf_event_open, &attr, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
+	/* A child is not counted for its parent, so count all that this CPU does */
+	return syscall(__NR_perf_event_open, &attr, children ? -1 : 0,
+		       children ? sched_getcpu() : -1, -1, PERF_FLAG_FD_CLOEXEC);
 }
 
 static void pmu_start(int fd)
@@ -204,10 +222,99 @@ static void prepare(const struct operation *op, char *addr, size_t size)
 	}
 }
 
+/* Of an operation of life[]: the child that is to end, and how to tell it; the bond */
+static pid_t child;
+static int go[2];
+static int bond;
+
+static int wait_child(void)
+{
+	int status;
+
+	return waitpid(child, &status, 0) != child || status;
+}
+
+/* A child that ends when it is told to, bound if this process is */
+static void prepare_exit(bool bound)
+{
+	int ready[2];
+	char c = 0;
+
+	if (pipe(go) || pipe(ready))
+		die(1, "pipe: %m");
+	child = fork();
+	if (child < 0)
+		die(1, "fork: %m");
+	if (!child) {
+		close(go[1]);
+		if (bound && open(options.device, O_RDWR) < 0)
+			_exit(1);
+		if (write(ready[1], &c, 1) != 1)
+			_exit(1);
+		_exit(read(go[0], &c, 1) != 0);
+	}
+	close(go[0]);
+	close(ready[1]);
+	if (read(ready[0], &c, 1) != 1)
+		die(1, "the child cannot be bound");
+	close(ready[0]);
+}
+
+static void prepare_life(const struct operation *op, char *addr, bool bound)
+{
+	int fd;
+
+	switch (op->action) {
+	case UNBIND:
+		bond = open(options.device, O_RDWR);
+		if (bond < 0)
+			die(1, "%s: %m", options.device);
+		break;
+	case EXIT:
+		prepare_exit(bound);
+		break;
+	case LOCAL:
+		/* Clean and mapped read-only, until it is stored to */
+		fd = memfd_create("sva_cost", 0);
+		if (fd < 0 || ftruncate(fd, page_size) ||
+		    mmap(addr, page_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd,
+			 0) != addr)
+			die(1, "memfd: %m");
+		close(fd);
+		(void)__atomic_load_n(addr, __ATOMIC_RELAXED);
+		break;
+	default:
+		break;
+	}
+}
+
 /* The system call alone, as little as possible around it */
 static int perform(const struct operation *op, char *addr, size_t size)
 {
 	switch (op->action) {
+	case BIND:
+		bond = open(options.device, O_RDWR);
+		return bond < 0;
+	case UNBIND:
+		return close(bond);
+	case FORK:
+		child = fork();
+		if (!child)
+			_exit(0);
+		return child < 0 || wait_child();
+	case EXEC:
+		child = vfork();
+		if (!child) {
+			execl("/proc/self/exe", "sva_cost", "--nothing", NULL);
+			_exit(1);
+		}
+		return child < 0 || wait_child();
+	case EXIT:
+		close(go[1]);
+		return wait_child();
+	case LOCAL:
+		__atomic_store_n(addr, 1, __ATOMIC_RELAXED);
+		return 0;
 	case MUNMAP:
 		return munmap(addr, size);
 	case MPROTECT:
@@ -237,7 +344,7 @@ static struct sample measure(int pmu, const struct operation *op, char *addr, si
 
 static void pmu_calibrate(void)
 {
-	int i, fd = pmu_open();
+	int i, fd = pmu_open(false);
 	double least = 0;
 
 	if (fd < 0) {
@@ -311,11 +418,11 @@ static unsigned int repeats(size_t size)
 }
 
 /* One thread; commands are counted around each operation */
-static struct cost cost_alone(const struct operation *op, size_t size)
+static struct cost cost_alone(const struct operation *op, size_t size, bool bound)
 {
-	unsigned int i, n = repeats(size);
+	unsigned int i, n = options.life ? options.repeats : repeats(size);
 	struct sample *samples = new_samples(n);
-	int pmu = have_pmu ? pmu_open() : -1;
+	int pmu = have_pmu ? pmu_open(options.life) : -1;
 	char *addr = reserve(size);
 	struct cost cost = {};
 
@@ -323,7 +430,10 @@ static struct cost cost_alone(const struct operation *op, size_t size)
 		__u32 prod;
 		struct sample s;
 
-		prepare(op, addr, size);
+		if (options.life)
+			prepare_life(op, addr, bound);
+		else
+			prepare(op, addr, size);
 		prod = smmu_cmdq_prod(&smmu);
 		s = measure(pmu, op, addr, size);
 		if (i >= WARM_UP) {
@@ -333,6 +443,8 @@ static struct cost cost_alone(const struct operation *op, size_t size)
 			samples[i - WARM_UP] = s;
 		}
 		clean_up(addr, size);
+		if (op->action == BIND)
+			close(bond);
 	}
 	evaluate(&cost, samples, n);
 	free(samples);
@@ -353,7 +465,7 @@ struct worker {
 static void *work(void *arg)
 {
 	struct worker *w = arg;
-	int pmu = have_pmu ? pmu_open() : -1;
+	int pmu = have_pmu ? pmu_open(false) : -1;
 	char *addr = reserve(w->size);
 	unsigned int i;
 
@@ -476,6 +588,17 @@ static void print_head(void)
 	       "commands", "total", "instructions", "median", "spread", "ns");
 }
 
+static void run_life(bool bound)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(life); i++) {
+		struct cost cost = cost_alone(&life[i], page_size, bound);
+
+		print_row(&life[i], 1, bound, &cost);
+	}
+}
+
 static void run_all(bool bound)
 {
 	unsigned int i, j, n = options.pages ? 1 : ARRAY_SIZE(sizes);
@@ -494,7 +617,7 @@ static void run_all(bool bound)
 			if (options.threads > 1 && !options.pages && pages > 512)
 				continue;
 			cost = options.threads > 1 ? cost_threads(op, size) :
-						     cost_alone(op, size);
+						     cost_alone(op, size, bound);
 			print_row(op, pages, bound, &cost);
 		}
 	}
@@ -534,7 +657,10 @@ static void run_process(bool bound)
 
 		if (fd < 0)
 			die(sva_skip_reason(-errno) ? KSFT_SKIP : 1, "%s: %m", path);
-		run_all(bound);
+		if (options.life)
+			run_life(bound);
+		else
+			run_all(bound);
 		close(fd);
 		exit(0);
 	}
@@ -549,7 +675,7 @@ static void __noreturn help(int status)
 {
 	fprintf(status ? stderr : stdout,
 		"usage: sva_cost [-d DEVICE] [-m unbound|bound] [-n REPEATS] [-t THREADS]\n"
-		"                [-s PAGES] [-b SMMU_BASE] [--json]\n"
+		"                [-s PAGES] [-b SMMU_BASE] [-l] [--json]\n"
 		"  -d  what to bind to: a uacce device or a /dev/uioN of uio_pci_generic_sva\n"
 		"      (default: the first /dev/sva_testdev-N)\n"
 		"  -m  measure only this; default: both, unbound first\n"
@@ -557,6 +683,7 @@ static void __noreturn help(int status)
 		"  -t  threads that do it at once (1)\n"
 		"  -s  only this size, in pages (default: 1 to 4096, to 512 with threads)\n"
 		"  -b  physical address of the SMMU's registers, if it is not found\n"
+		"  -l  bind, unbind, fork, exec, exit, and a flush of one CPU's TLB instead\n"
 		"  --json  a list of records instead of a table\n");
 	exit(status);
 }
@@ -566,11 +693,12 @@ static void parse(int argc, char **argv, __u64 *base)
 	static const struct option longopts[] = {
 		{ "json", no_argument, NULL, 'j' },
 		{ "help", no_argument, NULL, 'h' },
+		{ "nothing", no_argument, NULL, 'x' },
 		{},
 	};
 	int opt;
 
-	while ((opt = getopt_long(argc, argv, "d:m:n:t:s:b:jh", longopts, NULL)) != -1) {
+	while ((opt = getopt_long(argc, argv, "d:m:n:t:s:b:ljh", longopts, NULL)) != -1) {
 		switch (opt) {
 		case 'd':
 			options.device = optarg;
@@ -595,9 +723,15 @@ static void parse(int argc, char **argv, __u64 *base)
 		case 'b':
 			*base = strtoull(optarg, NULL, 0);
 			break;
+		case 'l':
+			options.life = true;
+			break;
 		case 'j':
 			options.json = true;
 			break;
+		case 'x':
+			/* What exec() starts */
+			exit(0);
 		case 'h':
 			help(0);
 		default:
@@ -605,7 +739,7 @@ static void parse(int argc, char **argv, __u64 *base)
 		}
 	}
 	if (optind != argc || !options.repeats || !options.threads ||
-	    options.threads > MAX_THREADS)
+	    options.threads > MAX_THREADS || (options.life && options.threads > 1))
 		help(1);
 }
 
@@ -629,7 +763,7 @@ int main(int argc, char **argv)
 	parse(argc, argv, &base);
 	if (!options.device)
 		options.device = sva_device();
-	if (options.bound) {
+	if (options.bound || options.life) {
 		if (!options.device)
 			die(KSFT_SKIP, "no device to bind to (-d DEVICE), no /dev/sva_testdev-N");
 		if (access(options.device, R_OK | W_OK))
