@@ -729,18 +729,18 @@ static bool have_huge_pages(size_t size)
 	       strtoul(line, NULL, 10) >= want;
 }
 
+/* Read all of it, so that it is there; nobody has written to it */
 static bool is_clean(const struct area *a)
 {
 	unsigned int i;
 	__u64 sum = 0;
 
-	/* Has been read, and had it been written it would be writable at once */
 	for (i = 0; i < SAMPLES; i++)
 		sum += load(sample(a, i));
 	return !sum;
 }
 
-/* Pages of a file: read, not written, and nothing but the CPU knows how to write */
+/* Pages of a file: had they been written they would be dirty at once */
 static bool map_clean_file(struct area *a)
 {
 	a->fd = memfd_create("sva", 0);
@@ -1062,11 +1062,9 @@ TEST_F_TIMEOUT(twice, written, 120)
 	ASSERT_EQ(BY_CPU, load(a->addr + 8));
 
 	if (!a->served) {
-		/* The entry of this mapping is clean, or is it the SMMU's alone? */
+		/* Whether the entry of this mapping is clean, or the SMMU's copy of it is */
 		EXPECT_TRUE(device_faults(a, 0));
-		store(a->addr, BY_CPU);
-		if (one_table)
-			renew(_metadata, a);
+		renew(_metadata, a);
 	}
 	device_writes(_metadata, a, 0);
 	device_writes(_metadata, a, SAMPLES - 1);
