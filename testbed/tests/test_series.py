@@ -779,6 +779,10 @@ class Base(SeriesTest):
         self.run_ok("tree", "--base", f"{repo}:base", "--out", self.out)
         self.assertEqual(git(self.out, "rev-parse", "HEAD~3"), git(self.base, "rev-parse", "base"))
         self.assertEqual(git(user, "worktree", "list").count("\n"), 0, "the user's repository is only read")
+        shutil.rmtree(user)
+        self.assertFalse((repo / "objects/info/alternates").exists())
+        git(repo, "fsck", "--full", "base")
+        git(repo, "worktree", "add", "-q", "--detach", self.tmp / "again", "base")
 
     def test_nested_repository(self):
         put(self.tmp, {"src/Makefile": SRC["Makefile"], "src/sub/f": "x\n"})
