@@ -104,11 +104,8 @@ def main() -> int:
                 else:
                     needs |= {"tools"}
     for goal in {"shell", "gdb"} & set(args.goals):
-        kernel = os.environ.get("KERNEL", "")
-        configs = [s.removeprefix("config ") for s in inventory.sections() if s.startswith("config ")]
-        one_of(kernel, configs, "config")
-        needs |= {"qemu", "guest",
-                  f"kernel-{inventory[f'config {kernel}']['kernel']}{'-gdb' if goal == 'gdb' else ''}"}
+        kernel = tests.machine(os.environ.get("KERNEL", ""))["kernel"]
+        needs |= {"qemu", "guest", f"kernel-{kernel}{'-gdb' if goal == 'gdb' else ''}"}
     print(*sorted(needs))
     return 0
 

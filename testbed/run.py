@@ -80,6 +80,15 @@ def near(word: str, words: Iterable[str]) -> str:
     return f"near it: {', '.join(close)}" if close else f"there are: {', '.join(w for w in words if '@' not in w)}"
 
 
+def machine(name: str) -> configparser.SectionProxy:
+    """The config of that name."""
+    cfg = inventory()
+    names = [section.removeprefix("config ") for section in cfg.sections() if section.startswith("config ")]
+    if name not in names:
+        sys.exit(f"error: there is no config '{name}'; {near(name, names)}")
+    return cfg[f"config {name}"]
+
+
 def jobs(cfg: configparser.ConfigParser, only: list[str]) -> list[Job]:
     """All jobs but those of group nodefault, or those that a word of ONLY names. An unknown word is an error."""
     found, unknown, known = [], set(only), set[str]()
@@ -318,12 +327,14 @@ def main() -> int:
     parser.add_argument("-j", type=int, default=os.cpu_count() or 1, help="guests at once")
     args = parser.parse_args()
     if kernel := args.shell or args.gdb:
-        machine = inventory()[f"config {kernel}"]
-        return vm.interactive(machine["qemu"], machine["kernel"], f"kunit.enable=0 {machine['append']}", bool(args.gdb))
+        config = machine(kernel)
+        return vm.interactive(config["qemu"], config["kernel"], f"kunit.enable=0 {config['append']}", bool(args.gdb))
     todo = jobs(inventory(), args.only)
     if args.image:
-        for machine in filter(None, (job.machine for job in todo)):
-            machine["kernel"] = args.image
+        if not Path(args.image).is_file():
+            sys.exit(f"error: {args.image} is no file")
+        for config in filter(None, (job.machine for job in todo)):
+            config["kernel"] = args.image
     if args.list:
         for job in todo:
             what = job.test.get("run") or job.test.get("host") or f"caught by {job.test['caught_by']}"
@@ -363,4 +374,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
