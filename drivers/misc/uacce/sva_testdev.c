@@ -6,27 +6,34 @@
  * process drives it through the one page of registers it may map.
  */
 #include <linux/bitmap.h>
+#include <linux/delay.h>
 #include <linux/interrupt.h>
 #include <linux/iommu.h>
-#include <linux/iopoll.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/pci.h>
+#include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
 #include <linux/spinlock.h>
 #include <linux/uacce.h>
+#include <linux/workqueue.h>
 
 #include <uapi/misc/uacce/sva_testdev.h>
 
 #define SVATD_MAX_VECTORS	64
-#define SVATD_QUIESCE_US	(5 * USEC_PER_SEC)
+/* How long a process waits for its own queue, and removal for all */
+#define SVATD_OWN_QUIESCE_MS	1000
+#define SVATD_QUIESCE_MS	5000
+/* How often to look after those for which nobody waits */
+#define SVATD_ENDING_MS		20
 
 struct sva_testdev;
 
 /**
  * struct sva_testdev_queue - a hardware queue
  * @td: device that it belongs to
- * @mm: address space of its owner. Only compared: the SVA bond that uacce holds
- *	for as long as the queue is open keeps the mm_struct from being reused.
+ * @mm: address space of its owner, with a reference of mmgrab() until the queue
+ *	is at rest. That keeps the PASID from being given to somebody else.
  * @uq: whom to wake while started, NULL otherwise. Protected by &sva_testdev.lock.
  * @pasid: PASID of @mm
  */
@@ -45,8 +52,10 @@ struct sva_testdev_queue {
  * @pages: queue pages
  * @num_queues: number of queues
  * @num_vectors: number of MSI-X vectors; queue q uses q % @num_vectors
- * @lock: protects &sva_testdev_queue.uq
- * @used: queues that are open. Protected by the uacce device's mutex.
+ * @lock: protects &sva_testdev_queue.uq, @used and @ending
+ * @used: queues that are somebody's
+ * @ending: those that were closed and have yet to come to rest
+ * @end_work: looks after them
  * @queues: the queues
  */
 struct sva_testdev {
@@ -59,6 +68,8 @@ struct sva_testdev {
 	/* Orders the interrupt handler's wake-up against the end of a queue */
 	spinlock_t lock;
 	DECLARE_BITMAP(used, SVATD_MAX_QUEUES);
+	DECLARE_BITMAP(ending, SVATD_MAX_QUEUES);
+	struct delayed_work end_work;
 	struct sva_testdev_queue queues[SVATD_MAX_QUEUES];
 };
 
@@ -79,6 +90,30 @@ static int sva_testdev_get_available_instances(struct uacce_device *uacce)
 	return td->num_queues - bitmap_weight(td->used, td->num_queues);
 }
 
+/*
+ * A queue that was disabled sends no new access, and is at rest unless the SMMU
+ * holds one: until its page fault is served, or the last bond of the address
+ * space is gone. Both take as long as user space likes, the former only.
+ */
+static bool sva_testdev_at_rest(const struct sva_testdev_queue *queue)
+{
+	return !readl(queue_ctrl(queue) + SVATD_QCTL_STATE);
+}
+
+static bool sva_testdev_wait(const struct sva_testdev_queue *queue,
+			     unsigned int ms, bool killable)
+{
+	unsigned long end = jiffies + msecs_to_jiffies(ms);
+
+	while (!sva_testdev_at_rest(queue)) {
+		if (time_after(jiffies, end) ||
+		    (killable && fatal_signal_pending(current)))
+			return sva_testdev_at_rest(queue);
+		usleep_range(100, 1000);
+	}
+	return true;
+}
+
 static int sva_testdev_get_queue(struct uacce_device *uacce, unsigned long pasid,
 				 struct uacce_queue *q)
 {
@@ -86,24 +121,72 @@ static int sva_testdev_get_queue(struct uacce_device *uacce, unsigned long pasid
 	struct sva_testdev_queue *queue;
 	unsigned int id;
 
+	spin_lock_irq(&td->lock);
 	id = find_first_zero_bit(td->used, td->num_queues);
+	if (id < td->num_queues)
+		__set_bit(id, td->used);
+	spin_unlock_irq(&td->lock);
 	if (id >= td->num_queues)
 		return -EBUSY;
-	__set_bit(id, td->used);
 
 	queue = &td->queues[id];
 	queue->mm = current->mm;
+	mmgrab(queue->mm);
 	queue->pasid = pasid;
 	q->priv = queue;
 	return 0;
 }
 
+static void sva_testdev_free_queue(struct sva_testdev_queue *queue)
+{
+	struct sva_testdev *td = queue->td;
+	struct mm_struct *mm = queue->mm;
+
+	queue->mm = NULL;
+	spin_lock_irq(&td->lock);
+	__clear_bit(queue_id(queue), td->ending);
+	__clear_bit(queue_id(queue), td->used);
+	spin_unlock_irq(&td->lock);
+	mmdrop(mm);
+}
+
+static void sva_testdev_end_work(struct work_struct *work)
+{
+	struct sva_testdev *td = container_of(to_delayed_work(work),
+					      struct sva_testdev, end_work);
+	bool more = false;
+	unsigned int id;
+
+	for_each_set_bit(id, td->ending, td->num_queues) {
+		if (sva_testdev_at_rest(&td->queues[id]))
+			sva_testdev_free_queue(&td->queues[id]);
+		else
+			more = true;
+	}
+	if (more)
+		schedule_delayed_work(&td->end_work,
+				      msecs_to_jiffies(SVATD_ENDING_MS));
+}
+
+/*
+ * uacce unbinds the PASID after this. If that was the address space's last bond,
+ * the SMMU ends what it holds; if another queue has one, what it holds is still
+ * served. Either way the queue is nobody else's before it is at rest.
+ */
 static void sva_testdev_put_queue(struct uacce_queue *q)
 {
 	struct sva_testdev_queue *queue = q->priv;
+	struct sva_testdev *td = queue->td;
 
-	queue->mm = NULL;
-	__clear_bit(queue_id(queue), queue->td->used);
+	if (sva_testdev_at_rest(queue)) {
+		sva_testdev_free_queue(queue);
+		return;
+	}
+
+	spin_lock_irq(&td->lock);
+	__set_bit(queue_id(queue), td->ending);
+	spin_unlock_irq(&td->lock);
+	schedule_delayed_work(&td->end_work, msecs_to_jiffies(SVATD_ENDING_MS));
 }
 
 static int sva_testdev_start_queue(struct uacce_queue *q)
@@ -111,6 +194,10 @@ static int sva_testdev_start_queue(struct uacce_queue *q)
 	struct sva_testdev_queue *queue = q->priv;
 	void __iomem *ctrl = queue_ctrl(queue);
 	struct sva_testdev *td = queue->td;
+
+	/* Stopped and started again */
+	if (!sva_testdev_wait(queue, SVATD_OWN_QUIESCE_MS, true))
+		return -EBUSY;
 
 	spin_lock_irq(&td->lock);
 	queue->uq = q;
@@ -123,33 +210,18 @@ static int sva_testdev_start_queue(struct uacce_queue *q)
 	return 0;
 }
 
-/* Disable a queue and wait until it sends no transaction any more */
-static int sva_testdev_quiesce(struct sva_testdev_queue *queue)
-{
-	struct pci_dev *pdev = queue->td->pdev;
-	void __iomem *ctrl = queue_ctrl(queue);
-	u32 state;
-	int ret;
-
-	writel(SVATD_QCTL_CTL_PASID, ctrl + SVATD_QCTL_CTL);
-	ret = readl_poll_timeout(ctrl + SVATD_QCTL_STATE, state, !state, 10,
-				 SVATD_QUIESCE_US);
-	if (ret) {
-		pci_clear_master(pdev);
-		dev_err(&pdev->dev,
-			"queue %u does not come to rest, DMA turned off\n",
-			queue_id(queue));
-	}
-	return ret;
-}
-
-/* uacce unbinds the PASID after this: no transaction may be left with it */
 static void sva_testdev_stop_queue(struct uacce_queue *q)
 {
 	struct sva_testdev_queue *queue = q->priv;
 	struct sva_testdev *td = queue->td;
 
-	sva_testdev_quiesce(queue);
+	writel(SVATD_QCTL_CTL_PASID, queue_ctrl(queue) + SVATD_QCTL_CTL);
+	/*
+	 * To the owner, the device has done with its memory once the call
+	 * returns. Nobody else waits for faults in it.
+	 */
+	if (current->mm == queue->mm && !(current->flags & PF_EXITING))
+		sva_testdev_wait(queue, SVATD_OWN_QUIESCE_MS, true);
 
 	spin_lock_irq(&td->lock);
 	queue->uq = NULL;
@@ -296,6 +368,7 @@ static int sva_testdev_probe(struct pci_dev *pdev,
 		return -ENOMEM;
 	td->pdev = pdev;
 	spin_lock_init(&td->lock);
+	INIT_DELAYED_WORK(&td->end_work, sva_testdev_end_work);
 	for (i = 0; i < SVATD_MAX_QUEUES; i++)
 		td->queues[i].td = td;
 
@@ -310,9 +383,11 @@ static int sva_testdev_probe(struct pci_dev *pdev,
 		return ret;
 	/* Whoever had the function before may have left queues enabled */
 	for (i = 0; i < td->num_queues; i++) {
-		ret = sva_testdev_quiesce(&td->queues[i]);
-		if (ret)
-			return ret;
+		writel(SVATD_QCTL_CTL_PASID,
+		       queue_ctrl(&td->queues[i]) + SVATD_QCTL_CTL);
+		if (!sva_testdev_wait(&td->queues[i], SVATD_QUIESCE_MS, false))
+			return dev_err_probe(dev, -EBUSY,
+					     "queue %u does not come to rest\n", i);
 	}
 	ret = sva_testdev_init_irqs(td);
 	if (ret)
@@ -340,9 +415,21 @@ static int sva_testdev_probe(struct pci_dev *pdev,
 static void sva_testdev_remove(struct pci_dev *pdev)
 {
 	struct sva_testdev *td = pci_get_drvdata(pdev);
+	unsigned int id;
 
 	/* Stops and unbinds every queue, and takes its mappings away */
 	uacce_remove(td->uacce);
+
+	/* No bond is left, so the SMMU holds nothing for long */
+	cancel_delayed_work_sync(&td->end_work);
+	for_each_set_bit(id, td->ending, td->num_queues) {
+		if (sva_testdev_wait(&td->queues[id], SVATD_QUIESCE_MS, false))
+			sva_testdev_free_queue(&td->queues[id]);
+		else
+			dev_err(&pdev->dev,
+				"queue %u does not come to rest, PASID %u stays in use\n",
+				id, td->queues[id].pasid);
+	}
 	pci_clear_master(pdev);
 }
 

@@ -1088,6 +1088,7 @@ static void sva_testdev_config_write(PCIDevice *pdev, uint32_t addr,
     SVATestDev *s = SVA_TESTDEV(pdev);
 
     pci_default_write_config(pdev, addr, val, len);
+    pcie_cap_flr_write_config(pdev, addr, val, len);
     if (!atc_enabled(s)) {
         atc_flush(s);
     }
@@ -1133,6 +1134,7 @@ static void sva_testdev_realize(PCIDevice *pdev, Error **errp)
     }
     /* Its DEVCAP2 has the End-End TLP Prefix bit, which PASID needs */
     pcie_endpoint_cap_init(pdev, 0);
+    pcie_cap_flr_init(pdev);
     if (s->pasid_bits) {
         sva_testdev_pasid_cap(s);
     }
