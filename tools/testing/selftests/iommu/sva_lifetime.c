@@ -1,0 +1,1118 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Shared Virtual Addressing: nobody's death, reset or lock hurts anybody else. A
+ * process keeps its mmap_lock for seconds, or waits for a page that never comes,
+ * while its device waits for it; it is killed, the file is closed by somebody who
+ * has it as well, the function is reset, or its driver goes. The kernel has
+ * nothing to say to that, others carry on at their own pace, and what the
+ * process had is given back.
+ *
+ * How long the operations take is printed. SVA_LIFETIME_MS is how long one may
+ * take that must not wait for others (1000).
+ *
+ * What mainline does in each case, and which patch changes that, is said there.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include <linux/fuse.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "kselftest_harness.h"
+#include "sva_testdev.h"
+
+#define TAG		0x11fe00000000ULL
+#define MB		(1UL << 20)
+
+/* Memory whose page tables take fork() a second or more to copy */
+#define HOLD_SIZE	(64 * MB)
+#define HOLD_MAPS	48
+
+static size_t page_size;
+
+static double now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec + ts.tv_nsec / 1e9;
+}
+
+static double limit(void)
+{
+	const char *env = getenv("SVA_LIFETIME_MS");
+
+	return (env ? strtoul(env, NULL, 0) : 1000) / 1e3;
+}
+
+static void took(const char *what, double seconds)
+{
+	ksft_print_msg("%s: %.1f ms\n", what, seconds * 1e3);
+}
+
+static __u32 queue_reg(const struct sva_queue *q, unsigned int offset)
+{
+	return __atomic_load_n((__u32 *)((char *)q->page + offset), __ATOMIC_RELAXED);
+}
+
+static char *untouched(size_t size)
+{
+	char *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (p == MAP_FAILED)
+		return NULL;
+	madvise(p, size, MADV_NOHUGEPAGE);
+	return p;
+}
+
+/* All slots of the queue write to each page of @size bytes for each, for ever */
+static void hammer(struct sva_queue *q, char *p, size_t size)
+{
+	unsigned int i;
+
+	for (i = 0; i < SVATD_NUM_SLOTS; i++)
+		sva_hammer_start(q, i, p + i * size, size, page_size, TAG);
+}
+
+/* Is there a queue, and does it work? */
+static bool works(void)
+{
+	__u64 word = 0;
+	struct sva_queue q;
+	bool ok;
+
+	if (sva_queue_init(&q))
+		return false;
+	ok = sva_fill(&q, 0, &word, TAG, sizeof(word), NULL) == SVATD_ST_OK &&
+	     __atomic_load_n(&word, __ATOMIC_ACQUIRE) == TAG;
+	sva_queue_close(&q);
+	return ok;
+}
+
+static bool queues_return_to(long expected)
+{
+	double end = now() + SVA_TIMEOUT_MS / 1e3;
+	long is = -1;
+
+	do {
+		if (!sva_device_attr("available_instances", &is) && is == expected)
+			return true;
+		usleep(1000);
+	} while (now() < end);
+	ksft_print_msg("%ld queues available, %ld before\n", is, expected);
+	return false;
+}
+
+/*
+ * Sysfs
+ */
+static int __attribute__((format(printf, 2, 3)))
+put(const char *text, const char *format, ...)
+{
+	char path[PATH_MAX];
+	va_list args;
+	int fd, ret;
+
+	va_start(args, format);
+	vsnprintf(path, sizeof(path), format, args);
+	va_end(args);
+	fd = open(path, O_WRONLY);
+	if (fd < 0)
+		return -errno;
+	ret = write(fd, text, strlen(text)) < 0 ? -errno : 0;
+	close(fd);
+	return ret;
+}
+
+/* The PCI function behind the character device */
+static bool function(char *name, size_t size)
+{
+	const char *dev = sva_device();
+	char link[PATH_MAX], real[PATH_MAX];
+
+	if (!dev)
+		return false;
+	snprintf(link, sizeof(link), "/sys/class/uacce/%s/device", strrchr(dev, '/') + 1);
+	if (!realpath(link, real))
+		return false;
+	snprintf(name, size, "%s", basename(real));
+	return true;
+}
+
+/*
+ * The kernel log
+ */
+static int kmsg_open(void)
+{
+	int fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK);
+
+	if (fd >= 0)
+		lseek(fd, 0, SEEK_END);
+	return fd;
+}
+
+/* Lines that tell of trouble, since the last time */
+static unsigned int kmsg_bad(int fd)
+{
+	static const char * const bad[] = {
+		"WARNING:", "BUG:", "Oops", "INFO: task", "list_del corruption",
+		"CMD_SYNC timeout", "CMDQ timeout", "does not come to rest",
+		"stays in use",
+	};
+	unsigned int i, found = 0;
+	char line[1024];
+	ssize_t len;
+
+	for (;;) {
+		len = read(fd, line, sizeof(line) - 1);
+		if (len < 0 && errno == EPIPE)
+			continue;
+		if (len <= 0)
+			return found;
+		line[len] = '\0';
+		for (i = 0; i < ARRAY_SIZE(bad); i++) {
+			if (strstr(line, bad[i])) {
+				ksft_print_msg("kernel log: %s", line);
+				found++;
+			}
+		}
+	}
+}
+
+/*
+ * A process of its own. It says when it is ready, and goes on when it is told to
+ */
+struct other {
+	pid_t pid;
+	int to, from;
+};
+
+static bool say(int fd, char byte)
+{
+	return write(fd, &byte, 1) == 1;
+}
+
+static bool hear(int fd, char byte)
+{
+	char is;
+
+	return read(fd, &is, 1) == 1 && is == byte;
+}
+
+/* Returns 0 in the new process, which talks by the same struct */
+static int other_start(struct other *o)
+{
+	int there[2], back[2];
+
+	if (pipe(there) || pipe(back))
+		return -errno;
+	o->pid = fork();
+	if (o->pid < 0)
+		return -errno;
+	if (!o->pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		close(there[1]);
+		close(back[0]);
+		o->from = there[0];
+		o->to = back[1];
+		return 0;
+	}
+	close(there[0]);
+	close(back[1]);
+	o->to = there[1];
+	o->from = back[0];
+	return 1;
+}
+
+/* Its wait status */
+static int other_end(struct other *o, int sig)
+{
+	int status = -1;
+
+	if (o->pid <= 0)
+		return status;
+	if (sig)
+		kill(o->pid, sig);
+	close(o->to);
+	waitpid(o->pid, &status, 0);
+	close(o->from);
+	o->pid = 0;
+	return status;
+}
+
+/*
+ * Whoever forks holds its mmap_lock for writing until all page tables are copied
+ */
+struct hold {
+	pthread_t thread;
+	int state;		/* 1: about to fork, 2: done */
+	double seconds;
+};
+
+static bool hold_prepare(void)
+{
+	unsigned int i;
+	char *p;
+	int fd;
+
+	fd = memfd_create("hold", 0);
+	if (fd < 0 || ftruncate(fd, HOLD_SIZE))
+		return false;
+	for (i = 0; i < HOLD_MAPS; i++) {
+		p = mmap(NULL, HOLD_SIZE, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
+		if (p == MAP_FAILED || mprotect(p, HOLD_SIZE, PROT_READ | PROT_WRITE))
+			return false;
+		/* With a page of its own it is copied, all of it */
+		*p = 1;
+	}
+	close(fd);
+	return true;
+}
+
+static void *hold_thread(void *arg)
+{
+	struct hold *h = arg;
+	double start = now();
+	pid_t pid;
+
+	__atomic_store_n(&h->state, 1, __ATOMIC_RELEASE);
+	pid = fork();
+	if (!pid)
+		_exit(0);
+	h->seconds = now() - start;
+	__atomic_store_n(&h->state, 2, __ATOMIC_RELEASE);
+	if (pid > 0)
+		waitpid(pid, NULL, 0);
+	return NULL;
+}
+
+static bool hold_start(struct hold *h)
+{
+	h->state = 0;
+	if (pthread_create(&h->thread, NULL, hold_thread, h))
+		return false;
+	while (!__atomic_load_n(&h->state, __ATOMIC_ACQUIRE))
+		sched_yield();
+	usleep(100000);
+	return true;
+}
+
+static bool holds(const struct hold *h)
+{
+	return __atomic_load_n(&h->state, __ATOMIC_ACQUIRE) == 1;
+}
+
+/*
+ * A file whose pages never come, unless @arrive
+ */
+struct never {
+	char dir[32];
+	char file[64];
+	int fd;
+	int asked;		/* reads that have no answer */
+	pthread_t thread;
+};
+
+static void never_reply(int fd, __u64 unique, int error, const void *data, size_t len)
+{
+	char buf[512];
+	struct fuse_out_header *out = (void *)buf;
+
+	memset(out, 0, sizeof(*out));
+	out->len = sizeof(*out) + len;
+	out->error = error;
+	out->unique = unique;
+	if (len)
+		memcpy(out + 1, data, len);
+	if (write(fd, buf, out->len) < 0)
+		return;		/* the request was aborted */
+}
+
+static void never_attr(struct fuse_attr *attr, __u64 node)
+{
+	memset(attr, 0, sizeof(*attr));
+	attr->ino = node;
+	attr->mode = node == FUSE_ROOT_ID ? S_IFDIR | 0755 : S_IFREG | 0644;
+	attr->nlink = 1;
+	attr->size = MB;
+}
+
+static void *never_thread(void *arg)
+{
+	static char buf[FUSE_MIN_READ_BUFFER + (1 << 17)];
+	struct fuse_in_header *in = (void *)buf;
+	struct never *n = arg;
+
+	while (read(n->fd, buf, sizeof(buf)) >= (ssize_t)sizeof(*in)) {
+		struct fuse_init_out init = {
+			.major = FUSE_KERNEL_VERSION,
+			.minor = FUSE_KERNEL_MINOR_VERSION,
+			.max_write = 4096,
+		};
+		struct fuse_entry_out entry = {
+			.nodeid = 2, .entry_valid = 60, .attr_valid = 60,
+		};
+		struct fuse_attr_out attr = { .attr_valid = 60 };
+		struct fuse_open_out open = { .fh = 1 };
+
+		switch (in->opcode) {
+		case FUSE_INIT:
+			never_reply(n->fd, in->unique, 0, &init, sizeof(init));
+			break;
+		case FUSE_LOOKUP:
+			never_attr(&entry.attr, 2);
+			never_reply(n->fd, in->unique, 0, &entry, sizeof(entry));
+			break;
+		case FUSE_GETATTR:
+			never_attr(&attr.attr, in->nodeid);
+			never_reply(n->fd, in->unique, 0, &attr, sizeof(attr));
+			break;
+		case FUSE_OPEN:
+			never_reply(n->fd, in->unique, 0, &open, sizeof(open));
+			break;
+		case FUSE_READ:
+			__atomic_add_fetch(&n->asked, 1, __ATOMIC_RELEASE);
+			break;
+		case FUSE_FORGET:
+		case FUSE_BATCH_FORGET:
+		case FUSE_INTERRUPT:
+			break;
+		case FUSE_FLUSH:
+		case FUSE_RELEASE:
+			never_reply(n->fd, in->unique, 0, NULL, 0);
+			break;
+		default:
+			never_reply(n->fd, in->unique, -ENOSYS, NULL, 0);
+		}
+	}
+	return NULL;
+}
+
+static int never_start(struct never *n)
+{
+	char options[128];
+
+	memset(n, 0, sizeof(*n));
+	n->fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+	if (n->fd < 0)
+		return -errno;
+	strcpy(n->dir, "/tmp/never-XXXXXX");
+	if (!mkdtemp(n->dir))
+		return -errno;
+	snprintf(options, sizeof(options), "fd=%d,rootmode=40000,user_id=0,group_id=0", n->fd);
+	if (mount("never", n->dir, "fuse.never", MS_NOSUID | MS_NODEV, options))
+		return -errno;
+	snprintf(n->file, sizeof(n->file), "%s/file", n->dir);
+	return -pthread_create(&n->thread, NULL, never_thread, n);
+}
+
+/* All that waits for a page is told that there is none */
+static void never_end(struct never *n)
+{
+	if (n->fd < 0)
+		return;
+	umount2(n->dir, MNT_FORCE | MNT_DETACH);
+	if (n->thread)
+		pthread_join(n->thread, NULL);
+	close(n->fd);
+	rmdir(n->dir);
+	n->fd = -1;
+}
+
+/*
+ * What is common to all cases
+ */
+struct common {
+	long queues;
+	int kmsg;
+	bool served;
+	char pci[64];
+};
+
+static bool start(struct __test_metadata *_metadata, struct common *c)
+{
+	struct sva_queue q;
+	int ret;
+	char *p;
+
+	page_size = sysconf(_SC_PAGESIZE);
+	ret = sva_queue_init(&q);
+	if (ret && sva_skip_reason(ret))
+		SKIP(return false, "%s", sva_skip_reason(ret));
+	ASSERT_EQ(0, ret);
+	p = untouched(page_size);
+	ASSERT_NE(NULL, p);
+	c->served = sva_fill(&q, 0, p, TAG, 8, NULL) == SVATD_ST_OK;
+	munmap(p, page_size);
+	sva_queue_close(&q);
+	ASSERT_TRUE(function(c->pci, sizeof(c->pci)));
+	c->kmsg = kmsg_open();
+	ASSERT_LE(0, c->kmsg);
+	/* Those of earlier cases come back late, maybe */
+	usleep(50000);
+	ASSERT_EQ(0, sva_device_attr("available_instances", &c->queues));
+	return true;
+}
+
+/* Everything is as it was before */
+static void finish(struct __test_metadata *_metadata, struct common *c)
+{
+	EXPECT_TRUE(queues_return_to(c->queues));
+	EXPECT_TRUE(works());
+	EXPECT_EQ(0, kmsg_bad(c->kmsg));
+	close(c->kmsg);
+}
+
+#define NOT_SERVED	"faults of this device are not served"
+
+/* A process whose device works, all along. Told to end, it says whether it did */
+static void neighbour(struct other *o)
+{
+	struct sva_queue q;
+	char byte, *p;
+
+	p = untouched(page_size);
+	if (!p || sva_queue_init(&q) || !say(o->to, 'r'))
+		_exit(1);
+	*p = 1;
+	fcntl(o->from, F_SETFL, O_NONBLOCK);
+	while (read(o->from, &byte, 1) < 0) {
+		if (sva_fill(&q, 0, p, TAG, 8, NULL) != SVATD_ST_OK)
+			_exit(2);
+		usleep(1000);
+	}
+	_exit(0);
+}
+
+FIXTURE(mmap_lock)
+{
+	struct common c;
+};
+
+FIXTURE_SETUP(mmap_lock)
+{
+	start(_metadata, &self->c);
+}
+
+FIXTURE_TEARDOWN(mmap_lock)
+{
+	finish(_metadata, &self->c);
+}
+
+/*
+ * The last to close the file is a process that has nothing to do with the memory
+ * that the device waits for. Mainline frees the groups of the faults, whose
+ * handlers run on: "iommu: Leave a group of page faults to its handler" and
+ * "iommu: Let no page fault use a bond that is gone". It also waits for them
+ * with everybody's lock held: "uacce: Wait for no process with a lock that others
+ * need".
+ */
+TEST_F_TIMEOUT(mmap_lock, stranger_closes, 120)
+{
+	struct other near = {}, stranger = {};
+	size_t size = 8 * MB;
+	struct sva_queue q;
+	double seconds;
+	struct hold h;
+	char *p;
+	int ret;
+
+	if (!self->c.served)
+		SKIP(return, NOT_SERVED);
+	ret = other_start(&near);
+	ASSERT_LE(0, ret);
+	if (!ret)
+		neighbour(&near);
+	ASSERT_TRUE(hear(near.from, 'r'));
+
+	ASSERT_EQ(0, sva_queue_init(&q));
+	ret = other_start(&stranger);
+	ASSERT_LE(0, ret);
+	if (!ret) {
+		if (!hear(stranger.from, 'g'))
+			_exit(1);
+		seconds = now();
+		close(q.fd);
+		seconds = now() - seconds;
+		if (write(stranger.to, &seconds, sizeof(seconds)) != sizeof(seconds))
+			_exit(1);
+		_exit(0);
+	}
+
+	ASSERT_TRUE(hold_prepare());
+	p = untouched(SVATD_NUM_SLOTS * size);
+	ASSERT_NE(NULL, p);
+	hammer(&q, p, size);
+	sva_queue_close(&q);
+	ASSERT_TRUE(hold_start(&h));
+	ASSERT_TRUE(say(stranger.to, 'g'));
+	ASSERT_EQ(sizeof(seconds), read(stranger.from, &seconds, sizeof(seconds)));
+	EXPECT_TRUE(holds(&h)) {
+		TH_LOG("close() returned after fork(), which may have been too quick");
+	}
+	took("close() of another's file beside fork()", seconds);
+	EXPECT_GT(limit(), seconds);
+	EXPECT_TRUE(works());
+	EXPECT_EQ(0, other_end(&stranger, 0));
+	pthread_join(h.thread, NULL);
+	took("fork()", h.seconds);
+	EXPECT_EQ(0, other_end(&near, 0));
+}
+
+/*
+ * The process that forks opens the device as well. Mainline lets everybody wait for
+ * that: "iommu/sva: Do not take an mmap_lock under the global lock" and "uacce: Wait
+ * for no process with a lock that others need".
+ */
+TEST_F_TIMEOUT(mmap_lock, open_beside_fork, 120)
+{
+	double seconds, other[2];
+	struct other forks = {};
+	struct sva_queue q;
+	struct hold h;
+	int ret;
+
+	ret = other_start(&forks);
+	ASSERT_LE(0, ret);
+	if (!ret) {
+		if (!hold_prepare() || !hold_start(&h) || !say(forks.to, 'r'))
+			_exit(1);
+		other[0] = now();
+		if (sva_queue_open(&q))
+			_exit(2);
+		other[0] = now() - other[0];
+		pthread_join(h.thread, NULL);
+		other[1] = h.seconds;
+		if (write(forks.to, other, sizeof(other)) != sizeof(other))
+			_exit(3);
+		_exit(0);
+	}
+	ASSERT_TRUE(hear(forks.from, 'r'));
+	usleep(50000);
+	seconds = now();
+	ASSERT_EQ(0, sva_queue_open(&q));
+	seconds = now() - seconds;
+	took("open() beside another's, and its fork()", seconds);
+	EXPECT_GT(limit(), seconds);
+	seconds = now();
+	sva_queue_close(&q);
+	seconds = now() - seconds;
+	took("close() beside another's open(), and its fork()", seconds);
+	EXPECT_GT(limit(), seconds);
+
+	ASSERT_EQ(sizeof(other), read(forks.from, other, sizeof(other)));
+	took("its open()", other[0]);
+	took("its fork()", other[1]);
+	EXPECT_LT(limit(), other[0] + 0.15) {
+		TH_LOG("fork() was too quick to show anything");
+	}
+	EXPECT_EQ(0, other_end(&forks, 0));
+}
+
+/*
+ * A page that never comes
+ */
+FIXTURE(never)
+{
+	struct common c;
+	struct never n;
+	struct other o;
+};
+
+/* Lets the device read the page, and does nothing any more */
+static void wait_for_ever(struct never *n, struct other *o, bool fd_only)
+{
+	struct sva_queue q;
+	char *p;
+	int fd;
+
+	fd = open(n->file, O_RDONLY);
+	p = mmap(NULL, MB, PROT_READ, MAP_PRIVATE, fd, 0);
+	if (p == MAP_FAILED || sva_queue_init(&q))
+		_exit(1);
+	sva_poll_start(&q, 0, p, 8, 8, 0, 0);
+	while (!queue_reg(&q, SVATD_Q_STALLED))
+		usleep(1000);
+	if (!say(o->to, 'r') || !hear(o->from, 'g'))
+		_exit(2);
+	if (!fd_only)
+		_exit(0);
+	sva_queue_close(&q);
+	if (!say(o->to, 'c') || !hear(o->from, 'g'))
+		_exit(3);
+	_exit(0);
+}
+
+FIXTURE_SETUP(never)
+{
+	int ret;
+
+	self->n.fd = -1;
+	if (!start(_metadata, &self->c))
+		return;
+	if (!self->c.served)
+		SKIP(return, NOT_SERVED);
+	ret = never_start(&self->n);
+	if (ret == -ENOENT || ret == -ENODEV)
+		SKIP(return, "no FUSE");
+	ASSERT_EQ(0, ret);
+}
+
+FIXTURE_TEARDOWN(never)
+{
+	other_end(&self->o, SIGKILL);
+	never_end(&self->n);
+	finish(_metadata, &self->c);
+}
+
+static bool waits_for_ever(struct never *n, struct other *o, bool fd_only)
+{
+	double end = now() + SVA_TIMEOUT_MS / 1e3;
+	int ret;
+
+	ret = other_start(o);
+	if (ret < 0)
+		return false;
+	if (!ret)
+		wait_for_ever(n, o, fd_only);
+	if (!hear(o->from, 'r'))
+		return false;
+	while (!__atomic_load_n(&n->asked, __ATOMIC_ACQUIRE) && now() < end)
+		usleep(1000);
+	return now() < end;
+}
+
+/*
+ * Killed, it is gone at once, and the queue is somebody else's. Mainline takes 5
+ * seconds and frees what the handler is about to use: "iommu: Leave a group of page
+ * faults to its handler".
+ */
+TEST_F_TIMEOUT(never, killed, 60)
+{
+	double seconds;
+
+	ASSERT_TRUE(waits_for_ever(&self->n, &self->o, false));
+	EXPECT_TRUE(works());
+	seconds = now();
+	EXPECT_EQ(SIGKILL, other_end(&self->o, SIGKILL));
+	seconds = now() - seconds;
+	took("exit of a killed process whose page never comes", seconds);
+	EXPECT_GT(limit(), seconds);
+	EXPECT_TRUE(queues_return_to(self->c.queues));
+	EXPECT_TRUE(works());
+}
+
+/* It closes the device itself: it waits for what it has asked for, but not for ever */
+TEST_F_TIMEOUT(never, closed, 60)
+{
+	double seconds;
+
+	ASSERT_TRUE(waits_for_ever(&self->n, &self->o, true));
+	seconds = now();
+	ASSERT_TRUE(say(self->o.to, 'g'));
+	usleep(1000);
+	EXPECT_TRUE(works());
+	took("use of the device beside that", now() - seconds);
+	ASSERT_TRUE(hear(self->o.from, 'c'));
+	seconds = now() - seconds;
+	took("close() of the own file while a page never comes", seconds);
+	EXPECT_GT(2 + limit(), seconds);
+	EXPECT_TRUE(queues_return_to(self->c.queues));
+	EXPECT_TRUE(works());
+}
+
+/* The function is reset while the SMMU holds the access */
+TEST_F_TIMEOUT(never, reset, 60)
+{
+	double seconds;
+	int ret;
+
+	ASSERT_TRUE(waits_for_ever(&self->n, &self->o, false));
+	seconds = now();
+	ret = put("1", "/sys/bus/pci/devices/%s/reset", self->c.pci);
+	if (ret == -ENOENT)
+		SKIP(return, "the function cannot be reset");
+	EXPECT_EQ(0, ret);
+	took("reset while a page never comes", now() - seconds);
+	EXPECT_TRUE(works());
+	seconds = now();
+	EXPECT_EQ(SIGKILL, other_end(&self->o, SIGKILL));
+	seconds = now() - seconds;
+	took("exit after that", seconds);
+	EXPECT_GT(limit(), seconds);
+}
+
+/* The driver goes */
+TEST_F_TIMEOUT(never, unbind, 60)
+{
+	double seconds;
+
+	ASSERT_TRUE(waits_for_ever(&self->n, &self->o, false));
+	seconds = now();
+	ASSERT_EQ(0, put(self->c.pci, "/sys/bus/pci/drivers/sva_testdev/unbind"));
+	seconds = now() - seconds;
+	took("unbind while a page never comes", seconds);
+	EXPECT_GT(limit(), seconds);
+	EXPECT_EQ(0, put(self->c.pci, "/sys/bus/pci/drivers/sva_testdev/bind"));
+	EXPECT_TRUE(works());
+}
+
+/*
+ * Reset and removal
+ */
+FIXTURE(function)
+{
+	struct common c;
+	struct other o;
+};
+
+FIXTURE_SETUP(function)
+{
+	start(_metadata, &self->c);
+}
+
+FIXTURE_TEARDOWN(function)
+{
+	other_end(&self->o, SIGKILL);
+	finish(_metadata, &self->c);
+}
+
+/*
+ * The process is gone, its child has the file. Mainline warns when the PASID is to be
+ * attached again, and when it is detached, if the function has ATS:
+ * "iommu/arm-smmu-v3-sva: Attach the domain of a dead process after a reset".
+ */
+TEST_F_TIMEOUT(function, reset_after_exit, 60)
+{
+	struct sva_queue q;
+	int ret, go[2];
+
+	ASSERT_EQ(0, pipe(go));
+	ret = other_start(&self->o);
+	ASSERT_LE(0, ret);
+	if (!ret) {
+		close(go[1]);
+		if (sva_queue_init(&q))
+			_exit(1);
+		if (!fork()) {
+			prctl(PR_SET_PDEATHSIG, 0);
+			/* Ends with the pipe */
+			_exit(hear(go[0], 'g'));
+		}
+		_exit(0);
+	}
+	close(go[0]);
+	ASSERT_EQ(0, other_end(&self->o, 0));
+	EXPECT_FALSE(queues_return_to(self->c.queues) && "the child has the file");
+	ret = put("1", "/sys/bus/pci/devices/%s/reset", self->c.pci);
+	close(go[1]);
+	if (ret == -ENOENT)
+		SKIP(return, "the function cannot be reset");
+	EXPECT_EQ(0, ret);
+}
+
+/* Maps and unmaps the queue pages, or discards memory, until killed */
+struct churn {
+	struct sva_queue *q;
+	char *p;
+	size_t size;
+};
+
+static void *churn_page(void *arg)
+{
+	struct churn *c = arg;
+	struct sva_queue q = *c->q;
+
+	for (;;) {
+		if (!sva_queue_map(&q))
+			munmap(q.page, page_size);
+	}
+}
+
+static void *churn_memory(void *arg)
+{
+	struct churn *c = arg;
+
+	for (;;)
+		madvise(c->p, c->size, MADV_DONTNEED);
+}
+
+/* 8 queues write to memory that is discarded, pages are mapped and unmapped */
+#define BUSY	8
+
+static void be_busy(struct other *o)
+{
+	static struct sva_queue q[BUSY];
+	static struct churn c[BUSY + 1];
+	size_t each = MB / 4, size = BUSY * SVATD_NUM_SLOTS * each;
+	pthread_t thread;
+	unsigned int i;
+	char *p;
+
+	p = untouched(size);
+	if (!p)
+		_exit(1);
+	for (i = 0; i < BUSY; i++) {
+		if (sva_queue_init(&q[i]))
+			_exit(2);
+		hammer(&q[i], p + i * SVATD_NUM_SLOTS * each, each);
+		c[i].q = &q[i];
+		if (i < 4) {
+			munmap(q[i].page, page_size);
+			if (pthread_create(&thread, NULL, churn_page, &c[i]))
+				_exit(3);
+		}
+	}
+	c[BUSY].p = p;
+	c[BUSY].size = size;
+	if (pthread_create(&thread, NULL, churn_memory, &c[BUSY]) || !say(o->to, 'r'))
+		_exit(4);
+	pause();
+}
+
+/*
+ * The driver goes while accesses are stalled and threads map and unmap the queues'
+ * pages. Mainline waits for one in q->mutex and for the other under it, for 5
+ * seconds: "uacce: Wait for no process with a lock that others need".
+ */
+TEST_F_TIMEOUT(function, unbind_while_busy, 120)
+{
+	double seconds, longest = 0;
+	unsigned int round;
+	int ret;
+
+	for (round = 0; round < 4; round++) {
+		ret = other_start(&self->o);
+		ASSERT_LE(0, ret);
+		if (!ret)
+			be_busy(&self->o);
+		ASSERT_TRUE(hear(self->o.from, 'r'));
+		usleep(100000);
+		seconds = now();
+		ASSERT_EQ(0, put(self->c.pci, "/sys/bus/pci/drivers/sva_testdev/unbind"));
+		seconds = now() - seconds;
+		longest = seconds > longest ? seconds : longest;
+		ASSERT_EQ(0, put(self->c.pci, "/sys/bus/pci/drivers/sva_testdev/bind"));
+		EXPECT_TRUE(works());
+		seconds = now();
+		EXPECT_EQ(SIGKILL, other_end(&self->o, SIGKILL));
+		took("exit of the busy process", now() - seconds);
+	}
+	took("longest unbind of the driver beside a busy process", longest);
+	EXPECT_GT(limit(), longest);
+}
+
+/* The function is reset under it; afterwards the process starts its queue again */
+TEST_F_TIMEOUT(function, reset_while_busy, 120)
+{
+	double seconds, longest = 0;
+	unsigned int round;
+	int ret;
+
+	ret = other_start(&self->o);
+	ASSERT_LE(0, ret);
+	if (!ret)
+		be_busy(&self->o);
+	ASSERT_TRUE(hear(self->o.from, 'r'));
+	for (round = 0; round < 8; round++) {
+		seconds = now();
+		ret = put("1", "/sys/bus/pci/devices/%s/reset", self->c.pci);
+		if (ret == -ENOENT)
+			SKIP(return, "the function cannot be reset");
+		EXPECT_EQ(0, ret);
+		seconds = now() - seconds;
+		longest = seconds > longest ? seconds : longest;
+	}
+	took("longest reset beside a busy process", longest);
+	EXPECT_TRUE(works());
+	seconds = now();
+	EXPECT_EQ(SIGKILL, other_end(&self->o, SIGKILL));
+	took("exit of the busy process", now() - seconds);
+}
+
+/* A bond outlives a reset */
+TEST_F_TIMEOUT(function, bond_survives_reset, 60)
+{
+	struct sva_queue q;
+	__u64 word = 0;
+	int ret;
+
+	ASSERT_EQ(0, sva_queue_init(&q));
+	ASSERT_EQ(SVATD_ST_OK, sva_fill(&q, 0, &word, TAG, 8, NULL));
+	ret = put("1", "/sys/bus/pci/devices/%s/reset", self->c.pci);
+	if (ret) {
+		sva_queue_close(&q);
+		SKIP(return, "the function cannot be reset");
+	}
+	EXPECT_EQ(0, sva_queue_stop(&q));
+	EXPECT_EQ(0, sva_queue_start(&q));
+	EXPECT_EQ(SVATD_ST_OK, sva_fill(&q, 0, &word, TAG + 1, 8, NULL));
+	EXPECT_EQ(TAG + 1, __atomic_load_n(&word, __ATOMIC_ACQUIRE));
+	sva_queue_close(&q);
+}
+
+/* The function itself goes, and comes back */
+TEST_F_TIMEOUT(function, removed_while_busy, 120)
+{
+	double seconds;
+	int ret;
+
+	ret = other_start(&self->o);
+	ASSERT_LE(0, ret);
+	if (!ret)
+		be_busy(&self->o);
+	ASSERT_TRUE(hear(self->o.from, 'r'));
+	usleep(100000);
+	seconds = now();
+	ASSERT_EQ(0, put("1", "/sys/bus/pci/devices/%s/remove", self->c.pci));
+	seconds = now() - seconds;
+	took("removal beside a busy process", seconds);
+	EXPECT_GT(limit(), seconds);
+	ASSERT_EQ(0, put("1", "/sys/bus/pci/rescan"));
+	EXPECT_TRUE(works());
+	EXPECT_EQ(SIGKILL, other_end(&self->o, SIGKILL));
+}
+
+/*
+ * The driver that gives the whole function to a process
+ */
+FIXTURE(uio)
+{
+	struct common c;
+	struct other o;
+};
+
+FIXTURE_SETUP(uio)
+{
+	if (!start(_metadata, &self->c))
+		return;
+	if (access("/sys/bus/pci/drivers/uio_pci_sva", F_OK))
+		SKIP(return, "no uio_pci_generic_sva");
+	ASSERT_EQ(0, put("uio_pci_sva", "/sys/bus/pci/devices/%s/driver_override", self->c.pci));
+	ASSERT_EQ(0, put(self->c.pci, "/sys/bus/pci/drivers/sva_testdev/unbind"));
+	ASSERT_EQ(0, put(self->c.pci, "/sys/bus/pci/drivers_probe"));
+	ASSERT_EQ(0, access("/dev/uio0", R_OK | W_OK));
+}
+
+FIXTURE_TEARDOWN(uio)
+{
+	other_end(&self->o, SIGKILL);
+	put(self->c.pci, "/sys/bus/pci/drivers/uio_pci_sva/unbind");
+	put("\n", "/sys/bus/pci/devices/%s/driver_override", self->c.pci);
+	put(self->c.pci, "/sys/bus/pci/drivers_probe");
+	finish(_metadata, &self->c);
+}
+
+static __u32 *uio_map(int fd, unsigned int bar, size_t size)
+{
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, bar * page_size);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+/* Lets queue 0 work in its own memory, as the driver would */
+static bool uio_queue(int fd, struct sva_queue *q, const char *pci)
+{
+	char path[PATH_MAX], text[16] = "";
+	volatile __u32 *ctl;
+	int attr;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/pasid", pci);
+	attr = open(path, O_RDONLY);
+	if (attr < 0 || read(attr, text, sizeof(text) - 1) <= 0)
+		return false;
+	close(attr);
+	ctl = uio_map(fd, SVATD_BAR_CTRL, SVATD_CTRL_SIZE);
+	q->page = uio_map(fd, SVATD_BAR_QUEUES, SVATD_QUEUE_STRIDE);
+	if (!ctl || !q->page)
+		return false;
+	ctl[(SVATD_QCTL(0) + SVATD_QCTL_PASID) / 4] = strtoul(text, NULL, 0);
+	ctl[(SVATD_QCTL(0) + SVATD_QCTL_CTL) / 4] = SVATD_QCTL_CTL_ENABLE | SVATD_QCTL_CTL_PASID;
+	return true;
+}
+
+/*
+ * Mainline loses the first bond and unbinds the second twice: "uio:
+ * uio_pci_generic_sva: Let one process at a time have the device".
+ */
+TEST_F_TIMEOUT(uio, opened_twice, 60)
+{
+	int fd, ret;
+
+	fd = open("/dev/uio0", O_RDWR);
+	ASSERT_LE(0, fd);
+	ret = other_start(&self->o);
+	ASSERT_LE(0, ret);
+	if (!ret) {
+		ret = open("/dev/uio0", O_RDWR);
+		_exit(ret >= 0 ? 100 : errno);
+	}
+	ret = other_end(&self->o, 0);
+	EXPECT_EQ(EBUSY, WEXITSTATUS(ret));
+	close(fd);
+	fd = open("/dev/uio0", O_RDWR);
+	EXPECT_LE(0, fd);
+	close(fd);
+}
+
+/*
+ * Killed in the middle of DMA. On mainline the device goes on with a PASID that is
+ * somebody else's next: the same patch.
+ */
+TEST_F_TIMEOUT(uio, killed_while_busy, 60)
+{
+	volatile __u32 *ctl;
+	struct sva_queue q;
+	double seconds;
+	int ret, fd;
+	char *p;
+
+	ret = other_start(&self->o);
+	ASSERT_LE(0, ret);
+	if (!ret) {
+		static struct churn c;
+
+		fd = open("/dev/uio0", O_RDWR);
+		p = untouched(SVATD_NUM_SLOTS * MB);
+		if (!p || fd < 0 || !uio_queue(fd, &q, self->c.pci))
+			_exit(1);
+		hammer(&q, p, MB);
+		say(self->o.to, 'r');
+		c.p = p;
+		c.size = SVATD_NUM_SLOTS * MB;
+		churn_memory(&c);
+	}
+	ASSERT_TRUE(hear(self->o.from, 'r'));
+	usleep(100000);
+	seconds = now();
+	EXPECT_EQ(SIGKILL, other_end(&self->o, SIGKILL));
+	took("exit of the process that has the function", now() - seconds);
+
+	fd = open("/dev/uio0", O_RDWR);
+	if (fd < 0 && errno == EBUSY)
+		SKIP(return, "the function cannot be reset");
+	ASSERT_LE(0, fd);
+	ctl = uio_map(fd, SVATD_BAR_CTRL, SVATD_CTRL_SIZE);
+	ASSERT_NE(NULL, ctl);
+	EXPECT_EQ(0, ctl[(SVATD_QCTL(0) + SVATD_QCTL_CTL) / 4] & SVATD_QCTL_CTL_ENABLE) {
+		TH_LOG("the dead process's queue is still enabled");
+	}
+	close(fd);
+}
+
+TEST_HARNESS_MAIN
