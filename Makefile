@@ -15,7 +15,7 @@ SERIES	:= $(BED)/bin/series
 py	:= PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3
 quote	= '$(subst ','\'',$1)'
 
-KERNELS	:= $(foreach k,mainline series debug mutants,kernel-$k kernel-$k-gdb)
+KERNELS	:= $(foreach k,mainline fixes series debug mutants,kernel-$k kernel-$k-gdb)
 GOALS	:= help demo bench test try shell gdb check tree refresh mails clean \
 	setup trees tools qemu qtests guest $(KERNELS)
 .PHONY: $(GOALS)
