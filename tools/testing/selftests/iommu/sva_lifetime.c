@@ -634,7 +634,7 @@ FIXTURE(never)
 	struct other o;
 };
 
-enum after { NOTHING, CLOSE, CLOSE_ONE_OF_TWO };
+enum after { NOTHING, CLOSE, CLOSE_ONE_OF_TWO, REOPEN };
 
 /* Lets the device read the page, and closes it, or does nothing any more */
 static void wait_for_ever(struct never *n, struct other *o, enum after after)
@@ -657,6 +657,8 @@ static void wait_for_ever(struct never *n, struct other *o, enum after after)
 	if (after == NOTHING)
 		_exit(0);
 	sva_queue_close(&q);
+	if (after == REOPEN && sva_queue_init(&q))
+		_exit(5);
 	if (!say(o->to, 'c') || !hear(o->from, 'g'))
 		_exit(4);
 	_exit(0);
@@ -742,6 +744,29 @@ TEST_F_TIMEOUT(never, closed, 60)
 	EXPECT_GT(2 + limit(), seconds);
 	EXPECT_TRUE(queues_return_to(self->c.queues));
 	EXPECT_TRUE(works());
+}
+
+/*
+ * It opens the device again, which takes its mmap_lock. On mainline the handler of the
+ * fault has that until the page is there, and the process can no longer be killed:
+ * "iommu/sva: Do not hold the mmap_lock while a page is read".
+ */
+TEST_F_TIMEOUT(never, opened_again, 60)
+{
+	double seconds;
+
+	ASSERT_TRUE(waits_for_ever(&self->n, &self->o, REOPEN));
+	seconds = now();
+	ASSERT_TRUE(say(self->o.to, 'g'));
+	ASSERT_TRUE(hear(self->o.from, 'c'));
+	seconds = now() - seconds;
+	took("close() and open() while a page never comes", seconds);
+	EXPECT_GT(2 + limit(), seconds);
+	seconds = now();
+	EXPECT_EQ(SIGKILL, other_end(&self->o, SIGKILL));
+	seconds = now() - seconds;
+	took("exit after that", seconds);
+	EXPECT_GT(limit(), seconds);
 }
 
 /*
