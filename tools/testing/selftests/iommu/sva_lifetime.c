@@ -35,6 +35,10 @@
 #include "kselftest_harness.h"
 #include "sva_testdev.h"
 
+#ifndef __printf
+#define __printf(a, b)	__attribute__((format(printf, a, b)))
+#endif
+
 #define TAG		0x11fe00000000ULL
 #define MB		(1UL << 20)
 
@@ -121,8 +125,7 @@ static bool queues_return_to(long expected)
 /*
  * Sysfs
  */
-static int __attribute__((format(printf, 2, 3)))
-put(const char *text, const char *format, ...)
+static int __printf(2, 3) put(const char *text, const char *format, ...)
 {
 	char path[PATH_MAX];
 	va_list args;
