@@ -143,6 +143,7 @@ static unsigned int asid_test_pins(struct asid_test *t)
 static void asid_test_private(struct kunit *test)
 {
 	struct asid_test *t = test->priv;
+	u32 asid;
 	int i;
 
 	KUNIT_ASSERT_EQ(test, asid_test_alloc(t, &t->domain[1]), 0);
@@ -164,15 +165,15 @@ static void asid_test_private(struct kunit *test)
 			-EBUSY);
 
 	/* What is given back can be had again, and nothing else */
+	asid = t->domain[7].cd.asid;
 	asid_test_free(&t->domain[7], NULL);
+	KUNIT_EXPECT_EQ(test, t->domain[7].cd.asid, 0);
 	KUNIT_EXPECT_EQ(test, asid_test_alloc(t, &t->domain[MAX_ASID + 1]), 0);
-	KUNIT_EXPECT_EQ(test, t->domain[MAX_ASID + 1].cd.asid,
-			t->domain[7].cd.asid);
+	KUNIT_EXPECT_EQ(test, t->domain[MAX_ASID + 1].cd.asid, asid);
 
 	/* Giving it back twice does not take it from the new owner */
 	asid_test_free(&t->domain[7], NULL);
-	KUNIT_EXPECT_PTR_EQ(test,
-			    xa_load(&t->smmu.asid_map, t->domain[7].cd.asid),
+	KUNIT_EXPECT_PTR_EQ(test, xa_load(&t->smmu.asid_map, asid),
 			    &t->domain[MAX_ASID + 1]);
 }
 

@@ -245,8 +245,8 @@ EXPORT_SYMBOL_IF_KUNIT(arm_smmu_share_asid);
  * the SMMU's other domains may take the number, and after the CPUs' next
  * rollover another process.
  *
- * An SVA domain gives its ASID back when the mm dies, and nothing when it is
- * freed later: the number may be another domain's by then.
+ * Afterwards the domain has ASID 0. An SVA domain gives its ASID back when the
+ * mm dies, and nothing more when it is freed later.
  *
  * Context: Process context. Caller holds smmu->asid_lock, so that nobody moves
  * the domain meanwhile, and keeps @mm from being freed.
@@ -258,12 +258,15 @@ void arm_smmu_free_asid(struct arm_smmu_domain *smmu_domain,
 
 	lockdep_assert_held(&smmu->asid_lock);
 
-	if (xa_load(&smmu->asid_map, smmu_domain->cd.asid) != smmu_domain)
+	if (!smmu_domain->cd.asid)
 		return;
 	xa_erase(&smmu->asid_map, smmu_domain->cd.asid);
 	if (smmu_domain->cd.shared) {
 		trace_arm_smmu_asid_free(smmu, smmu_domain->cd.asid);
 		arm64_mm_context_put(mm);
 	}
+	/* No domain has ASID 0 */
+	smmu_domain->cd.asid = 0;
+	smmu_domain->cd.shared = false;
 }
 EXPORT_SYMBOL_IF_KUNIT(arm_smmu_free_asid);
