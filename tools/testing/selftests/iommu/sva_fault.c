@@ -16,7 +16,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
-#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -1058,7 +1057,6 @@ static void storm_file(struct storm_thread *t)
 /* Wait for all slots, asleep: the CPUs have other things to do */
 static void storm_wait(struct storm_thread *t, struct sva_result res[STORM_SLOTS])
 {
-	struct pollfd pfd = { .fd = t->q->fd, .events = POLLIN };
 	unsigned int i, running = (1 << STORM_SLOTS) - 1;
 
 	while (1) {
@@ -1067,7 +1065,7 @@ static void storm_wait(struct storm_thread *t, struct sva_result res[STORM_SLOTS
 				running &= ~(1 << i);
 		if (!running)
 			return;
-		if (poll(&pfd, 1, LOST_MS) > 0)
+		if (!sva_wait_wakeup(t->q, LOST_MS))
 			continue;
 		for (i = 0; i < STORM_SLOTS; i++) {
 			if (running & 1 << i) {

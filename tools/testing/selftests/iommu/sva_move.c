@@ -13,7 +13,7 @@
  * else as soon as the system call returns. What the device reads or overwrites
  * then, it has reached by a stale translation. The page is at an address that
  * the processes use as well, for other data: so each finds out when it gets the
- * other's translation.
+ * other's translation. Nor may an access outlive the attachment of its PASID.
  *
  * ASIDs of 8 bits on both sides make the CPUs' ASIDs meet those of the domains
  * again and again (QEMU: -cpu ...,x-asid-bits=8 -global arm-smmuv3.x-asid-bits=8).
@@ -702,6 +702,79 @@ TEST_F_TIMEOUT(move, nothing_moves, 60)
 	ASSERT_NE(NULL, page);
 	for (i = 0; i < 2 * WAYS * m->nr_domains; i++)
 		churn(m, &m->d[i / 2 / WAYS], page, i, false, &stale);
+	EXPECT_EQ(0, stale.reads);
+	EXPECT_EQ(0, stale.writes);
+	EXPECT_EQ(0, stale.failures);
+}
+
+/* Give a PASID to the domain @hwpt, or take it away if that is 0 */
+static int attach_pasid(struct machine *m, __u32 pasid, __u32 hwpt)
+{
+	struct vfio_device_attach_iommufd_pt attach = {
+		.argsz = sizeof(attach),
+		.flags = VFIO_DEVICE_ATTACH_PASID,
+		.pt_id = hwpt,
+		.pasid = pasid,
+	};
+	struct vfio_device_detach_iommufd_pt detach = {
+		.argsz = sizeof(detach),
+		.flags = VFIO_DEVICE_DETACH_PASID,
+		.pasid = pasid,
+	};
+
+	if (hwpt)
+		return ioctl(m->v.fd, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach) ? -errno : 0;
+	return ioctl(m->v.fd, VFIO_DEVICE_DETACH_IOMMUFD_PT, &detach) ? -errno : 0;
+}
+
+/*
+ * The device goes on with a PASID while that is detached, and after it: from then
+ * on nothing is reached, by way of the TLB or of an ATC. Other ways into the domain
+ * stay open, and the next domain that the PASID gets is the only one it reaches.
+ */
+TEST_F_TIMEOUT(move, detached_in_use, 120)
+{
+	struct machine *m = &self->m;
+	__u64 *page = shared_memory(page_size);
+	struct stale stale = {};
+	struct sva_result res;
+	unsigned int i;
+
+	ASSERT_NE(NULL, page);
+	for (i = 1; i < WAYS * WORKERS; i++) {
+		struct domain *d = &m->d[i / WAYS], *next = &m->d[(i / WAYS + 1) % WORKERS];
+		struct sva_queue *q = &d->q[i % WAYS], *other = &d->q[(i + 1) % WAYS];
+		__u64 good = domain_tag(m, d, i);
+
+		store(page, good);
+		ASSERT_EQ(0, map_page(m, d, CHURNED, page));
+		poll_page(q, CHURNED, good);
+		hammer_page(q, CHURNED, good);
+		poll_page(other, STEADY, domain_tag(m, d, 0));
+		if (!runs(q, 0) || !runs(q, 1) || !runs(other, 0))
+			stale.failures++;
+		ASSERT_EQ(0, attach_pasid(m, i, 0));
+		store(page, CANARY);
+		expect_refused(q, 1, &stale);
+		expect_refused(q, 0, &stale);
+		/* Nor does an access that begins now */
+		if (sva_fill(q, 2, address(CHURNED), good, page_size, &res) != SVATD_ST_FAULT)
+			stale.writes++;
+		if (differs(page, CANARY))
+			stale.writes++;
+		if (!runs(other, 0) || sva_stop(other, 0, NULL) != SVATD_ST_STOPPED)
+			stale.failures++;
+
+		ASSERT_EQ(0, attach_pasid(m, i, next->hwpt));
+		poll_page(q, STEADY, domain_tag(m, next, 0));
+		if (!runs(q, 0) || sva_stop(q, 0, NULL) != SVATD_ST_STOPPED)
+			stale.failures++;
+		if (sva_fill(q, 2, address(CHURNED), good, page_size, &res) != SVATD_ST_FAULT)
+			stale.writes++;
+		ASSERT_EQ(0, attach_pasid(m, i, 0));
+		ASSERT_EQ(0, attach_pasid(m, i, d->hwpt));
+		ASSERT_EQ(0, unmap_page(m, d, CHURNED));
+	}
 	EXPECT_EQ(0, stale.reads);
 	EXPECT_EQ(0, stale.writes);
 	EXPECT_EQ(0, stale.failures);

@@ -387,6 +387,28 @@ int sva_wait(struct sva_queue *q, unsigned int slot, int timeout_ms,
 }
 
 /**
+ * sva_wait_wakeup() - Wait until poll() on the queue is woken
+ * @q: an open queue
+ * @timeout_ms: how long to wait
+ *
+ * When its time is over poll() looks a last time, and finds what completed without
+ * an interrupt. That is no wake-up.
+ *
+ * Return: 0, -ETIMEDOUT, or another negative errno.
+ */
+int sva_wait_wakeup(struct sva_queue *q, int timeout_ms)
+{
+	struct pollfd pfd = { .fd = q->fd, .events = POLLIN };
+	__u64 deadline = now_ms() + timeout_ms;
+	int ret;
+
+	ret = poll(&pfd, 1, timeout_ms);
+	if (ret < 0)
+		return -errno;
+	return ret && now_ms() < deadline ? 0 : -ETIMEDOUT;
+}
+
+/**
  * sva_wait_irq() - Wait for a slot by poll() on the queue
  * @q: a mapped queue
  * @slot: below SVATD_NUM_SLOTS, started with SVATD_CMD_IRQ; no other slot of
@@ -399,18 +421,14 @@ int sva_wait(struct sva_queue *q, unsigned int slot, int timeout_ms,
 int sva_wait_irq(struct sva_queue *q, unsigned int slot, int timeout_ms,
 		 struct sva_result *res)
 {
-	struct pollfd pfd = { .fd = q->fd, .events = POLLIN };
-	int ret;
+	int ret = sva_wait_wakeup(q, timeout_ms);
 
-	ret = poll(&pfd, 1, timeout_ms);
-	if (ret < 0)
-		return -errno;
-	if (!ret || slot_running(q, slot)) {
+	if (ret == -ETIMEDOUT || (!ret && slot_running(q, slot))) {
 		if (res)
 			sva_peek(q, slot, res);
 		return -ETIMEDOUT;
 	}
-	return finish(q, slot, res);
+	return ret ? ret : finish(q, slot, res);
 }
 
 /**

@@ -93,6 +93,7 @@ void sva_submit(struct sva_queue *q, unsigned int slot, const struct sva_op *op)
 void sva_peek(const struct sva_queue *q, unsigned int slot, struct sva_result *res);
 int sva_wait(struct sva_queue *q, unsigned int slot, int timeout_ms,
 	     struct sva_result *res);
+int sva_wait_wakeup(struct sva_queue *q, int timeout_ms);
 int sva_wait_irq(struct sva_queue *q, unsigned int slot, int timeout_ms,
 		 struct sva_result *res);
 int sva_wait_count(struct sva_queue *q, unsigned int slot, __u64 count);
