@@ -27,7 +27,7 @@ struct asid_test_master {
 	struct arm_smmu_cd cached[NUM_CDS];
 };
 
-/* An S1 domain in use: an RID with ATS, a PASID of the same device, another's */
+/* A domain in use: an RID with ATS, a PASID of the same device, another's */
 #define NUM_ATTACHED	3
 
 struct asid_test_move {
@@ -37,7 +37,6 @@ struct asid_test_move {
 	struct io_pgtable pgtable;
 	/* ASIDs that the IOTLB may have entries of */
 	DECLARE_BITMAP(filled, 1 << 16);
-	u32 old_asid;
 	struct {
 		u32 op, id;
 	} cmds[16];
@@ -344,6 +343,29 @@ static bool asid_test_in_array(struct asid_test *t, u32 asid)
 	return false;
 }
 
+/* Whether the SMMU may walk page tables by this CD */
+static bool asid_test_cd_walks(struct arm_smmu_cd *cd)
+{
+	u64 val = le64_to_cpu(cd->data[0]);
+
+	return (val & CTXDESC_CD_0_V) && !(val & CTXDESC_CD_0_TCR_EPD0);
+}
+
+static void asid_test_check_cd(struct kunit *test, struct arm_smmu_cd *cd)
+{
+	struct asid_test *t = test->priv;
+	u32 asid = asid_test_cd_asid(cd);
+
+	/* ASID 0 is nobody's. Any other may hit the TLB entries of its owner */
+	if (asid)
+		KUNIT_EXPECT_PTR_EQ(test, xa_load(&t->smmu.asid_map, asid),
+				    t->move.domain);
+	if (!asid_test_cd_walks(cd))
+		return;
+	KUNIT_EXPECT_TRUE(test, asid_test_in_array(t, asid));
+	__set_bit(asid, t->move.filled);
+}
+
 /*
  * What has to hold whenever an unmap may load the array, and whatever the SMMU
  * does on its own: it may read CDs and fill its IOTLB at any time.
@@ -358,16 +380,15 @@ static void asid_test_invariants(struct kunit *test)
 		struct arm_smmu_master_domain *md = &t->move.attached[i];
 		struct asid_test_master *m =
 			container_of(md->master, typeof(*m), master);
-		u32 in_memory = asid_test_cd_asid(&m->cds[md->ssid]);
-		u32 cached = asid_test_cd_asid(&m->cached[md->ssid]);
 
-		__set_bit(in_memory, t->move.filled);
-		__set_bit(cached, t->move.filled);
-		KUNIT_EXPECT_TRUE(test, asid_test_in_array(t, in_memory));
-		KUNIT_EXPECT_TRUE(test, asid_test_in_array(t, cached));
+		asid_test_check_cd(test, &m->cds[md->ssid]);
+		asid_test_check_cd(test, &m->cached[md->ssid]);
 	}
-	for_each_set_bit(asid, t->move.filled, 1 << 16)
+	for_each_set_bit(asid, t->move.filled, 1 << 16) {
 		KUNIT_EXPECT_TRUE(test, asid_test_in_array(t, asid));
+		KUNIT_EXPECT_PTR_EQ(test, xa_load(&t->smmu.asid_map, asid),
+				    t->move.domain);
+	}
 }
 
 /* The fake SMMU obeys what it is told, once it is told to, and nothing else */
@@ -406,33 +427,38 @@ static void asid_test_flush_tag(struct arm_smmu_inv *inv)
 	asid_test_invariants(test);
 }
 
+static void asid_test_domain_inv(struct arm_smmu_domain *domain)
+{
+	struct arm_smmu_invs *invs =
+		rcu_dereference_protected(domain->invs, true);
+	size_t i;
+
+	for (i = 0; i != invs->num_invs; i++)
+		if (invs->inv[i].type == INV_TYPE_S1_ASID)
+			asid_test_flush_tag(&invs->inv[i]);
+}
+
 static void asid_test_start_smmu(struct kunit *test)
 {
+	kunit_activate_static_stub(test, arm_smmu_domain_inv,
+				   asid_test_domain_inv);
 	kunit_activate_static_stub(test, arm_smmu_sync_cd, asid_test_sync_cd);
 	kunit_activate_static_stub(test, arm_smmu_inv_flush_iotlb_tag,
 				   asid_test_flush_tag);
 }
 
-/* Attach an S1 domain with @asid to RID and PASID 2 of SID 0, PASID 1 of SID 1 */
-static struct arm_smmu_domain *asid_test_attach_s1(struct kunit *test, u32 asid)
+/* Attach the domain to RID and PASID 2 of SID 0, PASID 1 of SID 1 */
+static void asid_test_attach(struct kunit *test, struct arm_smmu_domain *d)
 {
 	static const struct { u8 sid, ssid; } where[NUM_ATTACHED] = {
 		{ 0, IOMMU_NO_PASID }, { 0, 2 }, { 1, 1 },
 	};
 	struct asid_test *t = test->priv;
-	struct arm_smmu_domain *d = &t->domain[1];
 	struct asid_test_move *move = &t->move;
 	struct arm_smmu_invs *invs;
 	int i;
 
 	move->domain = d;
-	move->old_asid = asid;
-	d->stage = ARM_SMMU_DOMAIN_S1;
-	d->cd.asid = asid;
-	d->pgtbl_ops = &move->pgtable.ops;
-	KUNIT_ASSERT_EQ(test, xa_insert(&t->smmu.asid_map, asid, d, GFP_KERNEL),
-			0);
-
 	for (i = 0; i != ARRAY_SIZE(move->master); i++) {
 		struct asid_test_master *m = &move->master[i];
 
@@ -453,7 +479,11 @@ static struct arm_smmu_domain *asid_test_attach_s1(struct kunit *test, u32 asid)
 		md->ssid = where[i].ssid;
 		list_add_tail(&md->devices_elm, &d->devices);
 		mutex_lock(&t->smmu.asid_lock);
-		arm_smmu_make_s1_cd(&m->cds[md->ssid], &m->master, d);
+		if (d->stage == ARM_SMMU_DOMAIN_S1)
+			arm_smmu_make_s1_cd(&m->cds[md->ssid], &m->master, d);
+		else
+			arm_smmu_make_sva_cd(&m->cds[md->ssid], &m->master,
+					     t->mm, d->cd.asid, d->cd.shared);
 		mutex_unlock(&t->smmu.asid_lock);
 		m->cached[md->ssid] = m->cds[md->ssid];
 	}
@@ -465,7 +495,8 @@ static struct arm_smmu_domain *asid_test_attach_s1(struct kunit *test, u32 asid)
 		.type = INV_TYPE_S1_ASID,
 		.size_opcode = CMDQ_OP_TLBI_NH_VA,
 		.nsize_opcode = CMDQ_OP_TLBI_NH_ASID,
-		.id = asid,
+		.broadcast = d->cd.shared,
+		.id = d->cd.asid,
 		.users = NUM_ATTACHED,
 	};
 	invs->inv[1] = (struct arm_smmu_inv){
@@ -481,6 +512,19 @@ static struct arm_smmu_domain *asid_test_attach_s1(struct kunit *test, u32 asid)
 
 	asid_test_start_smmu(test);
 	asid_test_invariants(test);
+}
+
+static struct arm_smmu_domain *asid_test_attach_s1(struct kunit *test, u32 asid)
+{
+	struct asid_test *t = test->priv;
+	struct arm_smmu_domain *d = &t->domain[1];
+
+	d->stage = ARM_SMMU_DOMAIN_S1;
+	d->cd.asid = asid;
+	d->pgtbl_ops = &t->move.pgtable.ops;
+	KUNIT_ASSERT_EQ(test, xa_insert(&t->smmu.asid_map, asid, d, GFP_KERNEL),
+			0);
+	asid_test_attach(test, d);
 	return d;
 }
 
@@ -522,6 +566,96 @@ static void asid_test_move(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, xa_empty(&t->smmu.asid_map));
 	KUNIT_EXPECT_EQ(test, asid_test_pins(t), 0);
 }
+
+/* Another ASID than the last: where the S1 domain is by now */
+static unsigned long asid_test_pin_where_s1_is(struct mm_struct *mm)
+{
+	struct asid_test *t = kunit_get_current_test()->priv;
+
+	return arm64_mm_context_get(mm) ? t->move.domain->cd.asid : 0;
+}
+
+/* ... and once more, while the first process is bound and when it has gone */
+static void asid_test_move_again(struct kunit *test)
+{
+	u32 asid = asid_test_enable_btm(test);
+	struct asid_test *t = test->priv;
+	struct arm_smmu_domain *s1 = asid_test_attach_s1(test, asid);
+	struct arm_smmu_domain *sva = &t->domain[2];
+	int i;
+
+	KUNIT_ASSERT_EQ(test, arm_smmu_share_asid(&t->smmu, sva, t->mm), 0);
+	kunit_activate_static_stub(test, arm_smmu_pin_asid,
+				   asid_test_pin_where_s1_is);
+	for (i = 3; i <= 4; i++) {
+		u32 old_asid = s1->cd.asid;
+
+		t->move.num_cmds = 0;
+		KUNIT_ASSERT_EQ(test, arm_smmu_share_asid(&t->smmu,
+							  &t->domain[i],
+							  t->mm), 0);
+		KUNIT_EXPECT_TRUE(test, t->domain[i].cd.shared);
+		KUNIT_EXPECT_EQ(test, t->domain[i].cd.asid, old_asid);
+		KUNIT_EXPECT_NE(test, s1->cd.asid, old_asid);
+		KUNIT_EXPECT_EQ(test, t->move.num_cmds, NUM_ATTACHED + 1);
+		asid_test_invariants(test);
+		KUNIT_EXPECT_FALSE(test, asid_test_in_array(t, old_asid));
+		KUNIT_EXPECT_FALSE(test, test_bit(old_asid, t->move.filled));
+		if (i == 3)
+			asid_test_free(sva, t->mm);
+	}
+	KUNIT_EXPECT_EQ(test, asid_test_pins(t), 2);
+	asid_test_free(&t->domain[3], t->mm);
+	asid_test_free(&t->domain[4], t->mm);
+	asid_test_free(s1, NULL);
+	KUNIT_EXPECT_TRUE(test, xa_empty(&t->smmu.asid_map));
+	KUNIT_EXPECT_EQ(test, asid_test_pins(t), 0);
+}
+
+#if IS_ENABLED(CONFIG_ARM_SMMU_V3_SVA)
+/*
+ * A process dies: no CD walks its page table, the TLB is clear, and only then its
+ * ASID is given back. What is left of the CDs is nobody's.
+ */
+static void asid_test_release(struct kunit *test)
+{
+	u32 asid = asid_test_enable_btm(test);
+	struct asid_test *t = test->priv;
+	struct arm_smmu_domain *sva = &t->domain[2];
+	int i;
+
+	KUNIT_ASSERT_EQ(test, arm_smmu_share_asid(&t->smmu, sva, t->mm), 0);
+	asid_test_attach(test, sva);
+	KUNIT_EXPECT_TRUE(test, test_bit(asid, t->move.filled));
+
+	arm_smmu_mm_release(&sva->mmu_notifier, t->mm);
+	asid_test_invariants(test);
+	KUNIT_EXPECT_TRUE(test, bitmap_empty(t->move.filled, 1 << 16));
+	KUNIT_EXPECT_TRUE(test, xa_empty(&t->smmu.asid_map));
+	KUNIT_EXPECT_EQ(test, asid_test_pins(t), 0);
+	for (i = 0; i != NUM_ATTACHED; i++) {
+		struct arm_smmu_master_domain *md = &t->move.attached[i];
+		struct asid_test_master *m =
+			container_of(md->master, typeof(*m), master);
+		struct arm_smmu_cd *cd = &m->cached[md->ssid];
+
+		/* Valid, so that DMA is refused without a C_BAD_CD */
+		KUNIT_EXPECT_TRUE(test, cd->data[0] &
+					cpu_to_le64(CTXDESC_CD_0_V));
+		KUNIT_EXPECT_FALSE(test, asid_test_cd_walks(cd));
+	}
+
+	/* The next owner of the number keeps it when the domain is freed */
+	KUNIT_ASSERT_EQ(test, arm_smmu_share_asid(&t->smmu, &t->domain[3],
+						  t->mm), 0);
+	KUNIT_EXPECT_EQ(test, t->domain[3].cd.asid, asid);
+	asid_test_free(sva, t->mm);
+	KUNIT_EXPECT_PTR_EQ(test, xa_load(&t->smmu.asid_map, asid),
+			    &t->domain[3]);
+	KUNIT_EXPECT_EQ(test, asid_test_pins(t), 1);
+	asid_test_free(&t->domain[3], t->mm);
+}
+#endif
 
 /* A domain that nobody is attached to costs no command */
 static void asid_test_move_unattached(struct kunit *test)
@@ -608,6 +742,7 @@ static void asid_test_move_fails(struct kunit *test)
 		xa_for_each(&t->smmu.asid_map, index, entry)
 			used++;
 		KUNIT_EXPECT_EQ(test, used, 1);
+		KUNIT_EXPECT_PTR_EQ(test, xa_load(&t->smmu.asid_map, asid), s1);
 		asid_test_invariants(test);
 	}
 }
@@ -774,6 +909,10 @@ static struct kunit_case asid_test_cases[] = {
 	KUNIT_CASE(asid_test_collision),
 	KUNIT_CASE(asid_test_no_pin),
 	KUNIT_CASE(asid_test_move),
+	KUNIT_CASE(asid_test_move_again),
+#if IS_ENABLED(CONFIG_ARM_SMMU_V3_SVA)
+	KUNIT_CASE(asid_test_release),
+#endif
 	KUNIT_CASE(asid_test_move_unattached),
 	KUNIT_CASE(asid_test_move_fails),
 	KUNIT_CASE(asid_test_fence),
