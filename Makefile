@@ -15,8 +15,8 @@ SERIES	:= $(BED)/bin/series
 py	:= PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3
 quote	= '$(subst ','\'',$1)'
 
-KERNELS	:= $(foreach k,mainline fixes series debug mutants,kernel-$k kernel-$k-gdb)
-GOALS	:= help demo bench test try shell gdb check tree refresh mails clean \
+KERNELS	:= $(foreach k,mainline fixes series debug mutants mutants-debug,kernel-$k kernel-$k-gdb)
+GOALS	:= help demo bench test test-long try shell gdb check tree refresh mails clean \
 	setup trees tools qemu qtests guest $(KERNELS)
 .PHONY: $(GOALS)
 
@@ -32,7 +32,8 @@ endif
 help:
 	@echo 'make demo      a process shares its memory with a device, and what each unmap costs'
 	@echo 'make bench     curves of that cost: build/report/cost-*.svg'
-	@echo 'make test      everything there is; ONLY="WORD ..." selects (make test ONLY=list lists)'
+	@echo 'make test      the tests; ONLY="WORD ..." selects (make test ONLY=list lists)'
+	@echo 'make test-long what takes hours as well'
 	@echo 'make try       T="TEST@CONFIG ..." on build/tree as it lies, committed or not'
 	@echo 'make shell     a prompt in the guest, the device ready (KERNEL=mainline, series-on, debug ...)'
 	@echo 'make gdb       the same, stopped at the first instruction, for gdb to attach'
@@ -74,6 +75,9 @@ else
 test: $(NEEDS)
 	@$(py) $(BED)/run.py --only $(ONLY); status=$$?; $(BED)/bin/setup times; exit $$status
 endif
+
+test-long: $(NEEDS)
+	@$(py) $(BED)/run.py --long; status=$$?; $(BED)/bin/setup times; exit $$status
 
 # The edited trees take the series' place among the objects: what is built is what differs
 try: export TREES := edited

@@ -90,15 +90,16 @@ def main() -> int:
     variables(args.goals, args.given)
     inventory = tests.inventory()
     needs: set[str] = set()
-    for goal, name in (("test", "ONLY"), ("try", "T")):
-        words = os.environ.get(name, "").split()
+    for goal, name in (("test", "ONLY"), ("test-long", ""), ("try", "T")):
+        words = os.environ.get(name, "").split() if name else []
         if goal == "try" in args.goals and not words:
             fail("make try T='TEST@CONFIG ...' says which tests to run on the edited trees; make test ONLY=list lists")
         if goal in args.goals and words != ["list"]:
-            for job in tests.jobs(inventory, words):
-                if job.machine:
-                    kernel = "mutants" if job.name == "mutant" else job.machine["kernel"]
-                    needs |= {"qemu", "guest", f"kernel-{kernel}"}
+            for job in tests.jobs(inventory, words, goal == "test-long"):
+                if job.name == "revert":
+                    needs |= {"qemu", "guest"}
+                elif job.machine:
+                    needs |= {"qemu", "guest", f"kernel-{job.machine['kernel']}"}
                 elif "QTEST" in job.test["host"]:
                     needs |= {"qemu", "qtests"}
                 else:

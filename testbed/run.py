@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Run the tests that tests.cfg lists, and write build/report/tests.json.
 
-    run.py [--only WORD ...] [--list] [-v] [-j N]
+    run.py [--only WORD ...] [--long] [--list] [-v] [-j N]
 
-WORD is a test, a group, a config, or TEST@CONFIG. Exit status 0 if nothing
-failed, and something ran.
+WORD is a test, a group, a config, or TEST@CONFIG. Without one, all are run but
+those of group nodefault, and of group long unless --long is given. Exit status 0
+if nothing failed, and something ran.
 """
 
 from __future__ import annotations
@@ -21,8 +22,11 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 import unittest
 from collections.abc import Iterable
@@ -34,7 +38,11 @@ import vm
 RESULT = re.compile(r"^(not )?ok \d+")
 # build/report/audit.json, a row per guest
 audits: list[dict[str, Any]] = []
-NOTICED = re.compile(r"\s*not ok \d+")
+# A case that failed; what says that it was ended and did not end itself
+NOTICED = re.compile(r"\s*not ok \d+ (?:- )?(\S+)")
+ENDED = re.compile(r"#.*(?:Test terminated by timeout|Test terminated unexpectedly|test case timed out|try faulted)")
+# What an emulated machine's SMMUs are called in tests.cfg, and where the guest finds their registers
+REGISTERS = {"pcie.0": 0x9050000, "rp1": 0xc000000}
 
 
 @dataclasses.dataclass
@@ -60,11 +68,26 @@ class Job:
     def label(self) -> str:
         return f"{self.name}@{self.config}"
 
+    def rules(self, key: str) -> list[tuple[str, str]]:
+        """The lines of this test's key that count on this config: pattern and reason."""
+        return [(pattern, why) for pattern, configs, why in rules(self.test, key)
+                if not configs or "*" in configs or self.config in configs]
+
     def cases(self, cases: list[tuple[str, str, float, str]]) -> list[Case]:
         return [Case(self.name, c, self.config, r, round(s, 2), d) for c, r, s, d in cases]
 
     def failed(self, case: str, why: str, seconds: float) -> list[Case]:
         return self.cases([(case, "failed", seconds, why)])
+
+
+def rules(test: configparser.SectionProxy, key: str) -> list[tuple[str, list[str], str]]:
+    """Lines of the form PATTERN [@ CONFIG ...] : REASON."""
+    found = []
+    for line in filter(str.strip, test[key].splitlines()):
+        what, _, why = line.partition(" : ")
+        pattern, _, configs = what.partition(" @ ")
+        found.append((pattern.strip(), configs.split(), why.strip()))
+    return found
 
 
 def inventory() -> configparser.ConfigParser:
@@ -89,18 +112,21 @@ def machine(name: str) -> configparser.SectionProxy:
     return cfg[f"config {name}"]
 
 
-def jobs(cfg: configparser.ConfigParser, only: list[str]) -> list[Job]:
-    """All jobs but those of group nodefault, or those that a word of ONLY names. An unknown word is an error."""
+def jobs(cfg: configparser.ConfigParser, only: list[str], long: bool = False) -> list[Job]:
+    """All jobs of the default, or those that a word of ONLY names. An unknown word is an error."""
     found, unknown, known = [], set(only), set[str]()
+    apart = {"nodefault"} if long else {"nodefault", "long"}
     for section in cfg.sections():
         if section.startswith("config "):
             continue
         name, _, mutant = section.partition(" ")
         test = cfg[section]
+        if test.get("untested"):
+            continue
         for config in [mutant] if mutant else test.get("configs", "host").split():
             machine = None if config == "host" else cfg[f"config {config if not mutant else test['config']}"]
             words = {name, config, f"{name}@{config}", *test.get("groups", "").split()}
-            if words & set(only) or not only and "nodefault" not in words:
+            if words & set(only) or not only and not words & apart:
                 found.append(Job(name, config, test, machine))
             unknown -= words
             known |= words
@@ -152,12 +178,8 @@ def parse_ktap(lines: list[tuple[float, str]]) -> tuple[list[tuple[str, str, flo
 
 
 def listed(job: Job, key: str, name: str) -> str:
-    """Why the inventory lists this case under key; empty if it does not."""
-    for line in job.test[key].splitlines():
-        pattern, _, why = line.partition(" : ")
-        if line.strip() and re.fullmatch(pattern.strip(), name):
-            return why.strip() or key
-    return ""
+    """Why the inventory lists this case under key on this config; empty if it does not."""
+    return next((why for pattern, why in job.rules(key) if re.fullmatch(pattern, name)), "")
 
 
 def judge(job: Job, cases: list[tuple[str, str, float, str]]) -> list[Case]:
@@ -165,11 +187,11 @@ def judge(job: Job, cases: list[tuple[str, str, float, str]]) -> list[Case]:
     negative = job.config in job.test["negative"].split()
     out = []
     for name, result, seconds, detail in cases:
-        if result == "skipped" and not listed(job, "skips", name):
+        if result == "skipped" and (negative or not listed(job, "skips", name)):
             result, detail = "failed", f"unexpected skip: {detail}"
         elif result == "failed" and (why := listed(job, "broken", name)):
             result, detail = "skipped", f"broken upstream: {why}"
-        elif negative and result != "skipped" and not listed(job, "unaffected", name):
+        elif negative and not listed(job, "unaffected", name):
             if result == "passed":
                 result, detail = "failed", "a negative control that did not fail"
             else:
@@ -178,20 +200,80 @@ def judge(job: Job, cases: list[tuple[str, str, float, str]]) -> list[Case]:
     return job.cases(out)
 
 
-def run_mutant(job: Job, verbose: bool) -> list[Case]:
-    """Boot the kernel with one mistake in it. The test that is to notice it has to."""
+def unannounced(job: Job, result: vm.Result) -> list[str]:
+    """Complaints of the kernel or of QEMU that this test does not provoke on purpose."""
+    known = [re.compile(pattern) for pattern in (job.test["usual"], *(p for p, _ in job.rules("announced")))]
+    return [line for line in result.complaints if not any(k.fullmatch(line) for k in known)]
+
+
+def deaf(job: Job, result: vm.Result) -> str:
+    """Whether each SMMU that the machine's description says listens did drop entries by broadcast, and no other."""
     assert job.machine
-    catcher = inventory()[job.test["caught_by"]]
-    append = " ".join(["kunit.enable=0", job.machine["append"], catcher["append"],
-                       f"arm_smmu_v3.mutant={job.config}"])
-    result = vm.run(f"mutant@{job.config}", job.machine["qemu"], "mutants", append,
-                    catcher["run"] + "\n", catcher.getfloat("timeout"), verbose, until=NOTICED)
-    cases, _ = parse_ktap([(t, l) for t, l in result.lines if not vm.FINISHED.match(l)])
-    if caught := [name for name, status, _, _ in cases if status == "failed"]:
-        return job.cases([(job.config, "passed", result.seconds, f"{caught[0]} fails")])
-    if result.error and cases:
-        return job.cases([(job.config, "passed", result.seconds, result.error)])
-    return job.failed(job.config, result.error or f"{job.test['caught_by']} did not notice", result.seconds)
+    listens = job.machine["listens"].split()
+    drops = {bus: counters["drop-broadcast"] for bus, counters in result.smmus.items()}
+    choices: dict[str, list[str]] = {"all": list(drops), "first": ["pcie.0"], "none": []}
+    used = choices[job.test["smmus"]]
+    wrong = [f"that of {bus} dropped {n} entries by broadcast" for bus, n in sorted(drops.items())
+             if (not n and bus in listens and bus in used) or (n and bus not in listens)]
+    wrong += [f"there is none for {bus}" for bus in listens if bus not in drops]
+    return f"SMMUs that listen: {listens or 'none'}; " + ", ".join(wrong) if wrong else ""
+
+
+def noticed(result: vm.Result, complained: list[str]) -> tuple[str, str]:
+    """How a mistake showed, and what said so. A failed assertion counts before what else there is."""
+    since: list[str] = []
+    for _, line in result.lines:
+        if match := NOTICED.match(line):
+            return ("crash" if any(ENDED.search(l) for l in since) else "assertion"), f"{match[1]} fails"
+        since = [] if RESULT.match(line.strip()) else [*since, line]
+    if result.error.startswith("kernel in trouble"):
+        return "splat", result.error
+    if complained:
+        return "complaint", complained[0]
+    if result.error.startswith("timeout"):
+        return "hang", result.error
+    return "", result.error
+
+
+REVERTING = threading.Lock()
+
+
+def run_revert(job: Job, verbose: bool) -> list[Case]:
+    """Build and boot the series without one of its fixes. The test that is to notice it has to."""
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="sva-btm-") as tmp:
+        with REVERTING:
+            done = subprocess.run([str(vm.TOP / "testbed/bin/build"), "reverted", job.config], cwd=vm.TOP, text=True,
+                                  stdin=subprocess.DEVNULL, capture_output=True, check=False)
+            if done.returncode:
+                return job.failed(job.config, done.stderr[-2000:], time.monotonic() - start)
+            kernel = shutil.copy(done.stdout.split()[-1], tmp)
+        return run_mutant(job, verbose, kernel)
+
+
+def run_mutant(job: Job, verbose: bool, reverted: str = "") -> list[Case]:
+    """Boot the kernel with one mistake in it. The test that is to notice it has to, by a failed assertion."""
+    assert job.machine
+    catcher = Job(job.test["caught_by"], job.test["config"], inventory()[job.test["caught_by"]], job.machine)
+    append = ["kunit.enable=0", job.machine["append"], catcher.test["append"]]
+    if not reverted:
+        append.append(f"arm_smmu_v3.mutant={job.config}")
+    result = vm.run(job.label.replace("/", "_"), job.machine["qemu"], reverted or job.machine["kernel"], " ".join(append),
+                    environment(job) + catcher.test["run"] + "\n", catcher.test.getfloat("timeout"), verbose,
+                    until=NOTICED)
+    how, what = noticed(result, unannounced(catcher, result))
+    expected, _, _ = job.test["shows"].partition(" : ")
+    if how and how == expected:
+        return job.cases([(job.config, "passed", result.seconds, f"{how}: {what}")])
+    if how:
+        return job.failed(job.config, f"no {expected}, but {how}: {what}", result.seconds)
+    return job.failed(job.config, what or f"{catcher.name} did not notice", result.seconds)
+
+
+def environment(job: Job) -> str:
+    """What a test in the guest cannot know by itself: the machine's description."""
+    assert job.machine
+    return f"export SVA_LISTENS='{' '.join(f'{REGISTERS[s]:x}' for s in job.machine['listens'].split())}'\n"
 
 
 def audited(job: Job, audit: dict[str, int], seconds: float) -> list[Case]:
@@ -210,10 +292,12 @@ def run_guest(job: Job, verbose: bool) -> list[Case]:
     assert job.machine
     if job.name == "mutant":
         return run_mutant(job, verbose)
+    if job.name == "revert":
+        return run_revert(job, verbose)
     kernel = job.machine["kernel"]
     append = " ".join(["kunit.enable=0", job.machine["append"], job.test["append"]])
     result = vm.run(f"{job.name}@{job.config}", job.machine["qemu"], kernel, append,
-                    job.test["run"] + "\n", job.test.getfloat("timeout"), verbose)
+                    environment(job) + job.test["run"] + "\n", job.test.getfloat("timeout"), verbose)
     lines = [(t, l) for t, l in result.lines if not vm.FINISHED.match(l)]
     cases, wrong = parse_ktap(lines)
     error = result.error
@@ -223,6 +307,11 @@ def run_guest(job: Job, verbose: bool) -> list[Case]:
     said = f"broadcast TLB maintenance {job.machine['btm']}\n"
     if job.machine["btm"] and said not in result.console.read_text(errors="replace").replace("\r", ""):
         out += job.failed("log", f"the kernel did not log: {said}", result.seconds)
+    if complained := unannounced(job, result):
+        out += job.failed("complaints", f"{len(complained)} that were not announced:\n" + "\n".join(complained[:12]),
+                          result.seconds)
+    if not error and (why := deaf(job, result)):
+        out += job.failed("broadcasts", why, result.seconds)
     if error or wrong:
         why = "; ".join(filter(None, (error, wrong)))
         out += job.failed("boot", f"{why}\n  end of {result.console}:\n{vm.tail(result.console)}", result.seconds)
@@ -319,6 +408,7 @@ def summary(job: Job, cases: list[Case], done: int, total: int, seconds: float) 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument("--long", action="store_true", help="what takes long as well")
     parser.add_argument("--list", action="store_true", help="what there is, and stop")
     parser.add_argument("--image", metavar="FILE", help="boot this kernel instead of those in tests.cfg")
     parser.add_argument("--shell", metavar="KERNEL", help="a prompt in the guest instead of tests")
@@ -329,7 +419,7 @@ def main() -> int:
     if kernel := args.shell or args.gdb:
         config = machine(kernel)
         return vm.interactive(config["qemu"], config["kernel"], f"kunit.enable=0 {config['append']}", bool(args.gdb))
-    todo = jobs(inventory(), args.only)
+    todo = jobs(inventory(), args.only, args.long)
     if args.image:
         if not Path(args.image).is_file():
             sys.exit(f"error: {args.image} is no file")

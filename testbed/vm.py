@@ -2,22 +2,26 @@
 """One guest: how QEMU is called, and when a run counts as a pass.
 
 A run passes only if the guest wrote its last line to the virtio-serial port
-(not to the console), with status 0, QEMU exited by itself with 0, and the
-console holds no sign of a kernel in trouble.
+(not to the console), with status 0, the guest powered off by itself, and the
+console holds no sign of a kernel in trouble. What the kernel or QEMU complain
+of besides is in Result.complaints, for the caller to judge.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 TOP = Path(__file__).resolve().parent.parent
 BUILD = Path(os.environ.get("BUILD", TOP / "build"))
@@ -36,6 +40,13 @@ SPLAT = re.compile(
 FINISHED = re.compile(r"^sva-btm: finished with status (\d+)$")
 # What the SMMU model says of its caches when the commands have ended
 AUDIT = re.compile(r"^sva-btm: smmu (0x[0-9a-f]+)((?: \w+=\d+)+)$")
+# A message of the kernel, as console_msg_format=syslog prints it
+MESSAGE = re.compile(r"^<(\d+)>\[ *[\d.]+\](?:\[[^]]*\])? (.*?)\r?$", re.MULTILINE)
+# Their warnings count as well as everybody's errors
+OURS = re.compile(r"arm-smmu-v3|smmuv3|iommu|iopf|uacce|sva_testdev")
+LOG_ERR, LOG_WARNING = 3, 4
+# What an audit lists may have been about to go. Its last result counts, see AUDIT
+LISTED = re.compile(r"arm-smmuv3: \d+ cached entries are stale|(stale|differs): ")
 
 BASE = "-nodefaults -no-user-config -nographic -nic none -no-reboot -d guest_errors".split()
 
@@ -48,6 +59,9 @@ class Result:
     console: Path
     seconds: float
     audit: dict[str, int]               # sums over all SMMUs
+    complaints: list[str]               # of the kernel and of QEMU, announced or not
+    # Counters of each SMMU, by the bus that it is for, when the guest had powered off
+    smmus: dict[str, dict[str, int]]
 
     def text(self) -> list[str]:
         return [line for _, line in self.lines]
@@ -66,14 +80,15 @@ def cpio_newc(name: str, data: bytes, mode: int) -> bytes:
 def objects(kernel: str) -> Path:
     """Where testbed/bin/build builds this kernel variant."""
     tree = kernel.removesuffix("-gdb")
-    return CACHE / (tree if tree in ("mainline", "mutants") else "linux") / f"obj-{kernel}"
+    tree = "mutants" if tree.startswith("mutants") else tree if tree == "mainline" else "linux"
+    return CACHE / tree / f"obj-{kernel}"
 
 
-def command(machine: str, kernel: str, append: str, initrd: Path) -> list[str]:
+def command(machine: str, kernel: str, append: str, initrd: Path, *before: str) -> list[str]:
     """QEMU's command line for this machine and kernel: a variant, or the path of an Image."""
     image = Path(kernel) if "/" in kernel else objects(kernel) / "arch/arm64/boot/Image"
     more = shlex.split(os.environ.get("QEMU_ARGS", ""))
-    return [str(QEMU), *BASE, *shlex.split(machine), *more, "-kernel", str(image),
+    return [str(QEMU), *BASE, *before, *shlex.split(machine), *more, "-kernel", str(image),
             "-initrd", str(initrd), "-append", f"console=ttyAMA0 {append}".strip()]
 
 
@@ -93,6 +108,65 @@ def initrd_with(script: str, directory: Path) -> Path:
 def tail(path: Path, count: int = 25) -> str:
     text = path.read_text(errors="replace").splitlines()[-count:]
     return "\n".join("    " + line for line in text)
+
+
+class Qmp:
+    """QEMU's control socket."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock, self.buf = sock, b""
+        sock.setblocking(False)
+        self.send("qmp_capabilities")
+
+    def send(self, name: str, **arguments: Any) -> None:
+        self.sock.sendall(json.dumps({"execute": name, "arguments": arguments}).encode() + b"\n")
+
+    def read(self) -> list[dict[str, Any]]:
+        """What has arrived: greeting, answers, events."""
+        try:
+            self.buf += self.sock.recv(65536)
+        except BlockingIOError:
+            pass
+        except OSError:
+            return []
+        *done, self.buf = self.buf.split(b"\n")
+        return [json.loads(line) for line in done if line.strip()]
+
+    def ask(self, name: str, **arguments: Any) -> Any:
+        """The answer to a command. Raises TimeoutError, or KeyError for an error."""
+        self.send(name, **arguments)
+        end = time.monotonic() + 10
+        while time.monotonic() < end:
+            for message in self.read():
+                if "event" not in message:
+                    return message["return"]
+            time.sleep(0.001)
+        raise TimeoutError(f"QEMU does not answer {name}")
+
+    def smmus(self) -> dict[str, dict[str, int]]:
+        """The counters of each SMMU, by its primary bus; the machine's own is for pcie.0."""
+        found = {}
+        for parent in ("/machine/unattached", "/machine/peripheral", "/machine/peripheral-anon"):
+            for child in self.ask("qom-list", path=parent):
+                if child["type"] == "child<arm-smmuv3>":
+                    path = f"{parent}/{child['name']}"
+                    names = [p["name"] for p in self.ask("qom-list", path=path)]
+                    # "/machine/peripheral/rp1/rp1": the bus of root port rp1
+                    bus = str(self.ask("qom-get", path=path, property="primary-bus")).rpartition("/")[2]
+                    found[bus or "pcie.0"] = {
+                        n.removeprefix("counter-"): int(self.ask("qom-get", path=path, property=n))
+                        for n in names if n.startswith("counter-")}
+        return found
+
+
+def complaints(console: str, qemu: str) -> list[str]:
+    """What the kernel says at level err or above, or warning if it is about SVA, and all that QEMU says."""
+    found = []
+    for match in MESSAGE.finditer(console):
+        facility, level = divmod(int(match[1]), 8)
+        if not facility and (level <= LOG_ERR or level == LOG_WARNING and OURS.search(match[2])):
+            found.append(match[2])
+    return found + [f"QEMU: {line}" for line in qemu.splitlines() if line.strip() and not LISTED.match(line)]
 
 
 def verdict(rc: int | None, lines: list[tuple[float, str]], console: str, timeout: float) -> str:
@@ -121,6 +195,9 @@ def run(name: str, machine: str, kernel: str, append: str, script: str, timeout:
     log = BUILD / "log" / "guest"
     log.mkdir(parents=True, exist_ok=True)
     console = log / f"{name}.console"
+    said = [log / f"{name}.qemu", log / f"{name}.stderr"]
+    for path in said:
+        path.write_bytes(b"")
     lines: list[tuple[float, str]] = []
     with tempfile.TemporaryDirectory(prefix="sva-btm-") as tmp:
         port = Path(tmp) / "results"
@@ -128,9 +205,12 @@ def run(name: str, machine: str, kernel: str, append: str, script: str, timeout:
         fd = os.open(port, os.O_RDONLY | os.O_NONBLOCK)
         # Held open here as well, so that the guest's closing is no end of file
         keep = os.open(port, os.O_WRONLY)
-        argv = command(machine, kernel, f"panic=-1 panic_on_warn=1 oops=panic {append}",
-                       initrd_with(script, Path(tmp)))
-        argv += ["-serial", "stdio", "-monitor", "none",
+        ours, theirs = socket.socketpair()
+        argv = command(machine, kernel, f"panic=-1 panic_on_warn=1 oops=panic console_msg_format=syslog {append}",
+                       initrd_with(script, Path(tmp)), "-D", str(said[0]))
+        # Paused when the guest has powered off, so that its counters can be read
+        argv += ["-serial", "stdio", "-monitor", "none", "-action", "shutdown=pause",
+                 "-chardev", f"socket,id=qmp,fd={theirs.fileno()}", "-mon", "chardev=qmp,mode=control",
                  "-device", "virtio-serial-pci,disable-legacy=on",
                  "-chardev", f"file,id=results,path={port}",
                  "-device", "virtserialport,chardev=results,name=results"]
@@ -138,15 +218,19 @@ def run(name: str, machine: str, kernel: str, append: str, script: str, timeout:
         if verbose:
             print("+", shlex.join(argv), flush=True)
         start = time.monotonic()
-        with console.open("wb") as out:
-            qemu = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out,
-                                    stderr=subprocess.STDOUT, start_new_session=True)
+        with console.open("wb") as out, said[1].open("wb") as err:
+            qemu = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
+                                    start_new_session=True, pass_fds=[theirs.fileno()])
+        theirs.close()
         buf = b""
         rc: int | None = None
-        enough = False
+        enough = down = False
+        smmus: dict[str, dict[str, int]] = {}
         try:
+            qmp = Qmp(ours)
             while True:
                 rc = qemu.poll()
+                down = down or any(m.get("event") == "SHUTDOWN" for m in qmp.read())
                 try:
                     chunk = os.read(fd, 65536)
                 except BlockingIOError:
@@ -163,25 +247,33 @@ def run(name: str, machine: str, kernel: str, append: str, script: str, timeout:
                 if enough:
                     break
                 if not chunk:
-                    if rc is not None or now > timeout:
+                    if down or rc is not None or now > timeout:
                         break
                     time.sleep(0.02)
+            if down:
+                smmus = qmp.smmus()
+                qmp.send("quit")
+                rc = qemu.wait(10)
+        except (TimeoutError, subprocess.TimeoutExpired, KeyError, OSError) as e:
+            said[1].open("a").write(f"vm.py: {e}\n")
         finally:
             if qemu.poll() is None:
                 os.killpg(qemu.pid, signal.SIGKILL)
                 qemu.wait()
             os.close(fd)
             os.close(keep)
+            ours.close()
     seconds = time.monotonic() - start
     (log / f"{name}.results").write_text("".join(f"{t:8.2f} {l}\n" for t, l in lines))
-    error = verdict(rc, lines, console.read_text(errors="replace"), timeout)
     audit: dict[str, int] = {}
     for _, line in lines:
-        if said := AUDIT.match(line):
-            for name, _, value in (word.partition("=") for word in said[2].split()):
-                audit[name] = audit.get(name, 0) + int(value)
+        if match := AUDIT.match(line):
+            for what, _, value in (word.partition("=") for word in match[2].split()):
+                audit[what] = audit.get(what, 0) + int(value)
     lines = [(t, line) for t, line in lines if not AUDIT.match(line)]
-    return Result(error, lines, console, seconds, audit)
+    text = console.read_text(errors="replace")
+    return Result(verdict(rc, lines, text, timeout), lines, console, seconds, audit,
+                  complaints(text, "".join(path.read_text(errors="replace") for path in said)), smmus)
 
 
 def interactive(machine: str, kernel: str, append: str, gdb: bool) -> int:

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""tests.cfg, and how run.py judges: what would let a test pass that noticed nothing."""
+
+from __future__ import annotations
+
+import configparser
+import re
+import sys
+import unittest
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import run  # pylint: disable=wrong-import-position
+import vm  # pylint: disable=wrong-import-position
+
+LISTS = ("unaffected", "skips", "broken", "announced")
+SHOWS = ("assertion", "splat", "complaint", "crash", "hang")
+KEYS = {"host", "run", "configs", "timeout", "groups", "append", "negative", "caught_by", "config", "shows",
+        "smmus", "untested", "needs", "qemu", "kernel", "btm", "listens", *LISTS}
+
+
+class Inventory(unittest.TestCase):
+    """The lines of tests.cfg."""
+
+    def setUp(self) -> None:
+        self.cfg = run.inventory()
+        self.machines = {s.removeprefix("config ") for s in self.cfg.sections() if s.startswith("config ")}
+        self.tests = [s for s in self.cfg.sections() if " " not in s]
+        self.mutants = [s for s in self.cfg.sections() if s.startswith("mutant ")]
+
+    def configs(self, test: str) -> list[str]:
+        return self.cfg[test].get("configs", "host").split()
+
+    def test_keys_are_known(self) -> None:
+        known = KEYS | set(self.cfg.defaults())
+        for section in self.cfg.sections():
+            self.assertLessEqual(set(self.cfg[section]), known, section)
+
+    def test_configs_exist(self) -> None:
+        for test in self.tests:
+            self.assertLessEqual(set(self.configs(test)), self.machines | {"host"}, test)
+            self.assertLessEqual(set(self.cfg[test]["negative"].split()), set(self.configs(test)), test)
+            self.assertIn(self.cfg[test]["smmus"], ("first", "all", "none"), test)
+
+    def test_lists(self) -> None:
+        """Each line has a reason and a pattern, and names machines of the test only."""
+        for test in self.tests:
+            for key in LISTS:
+                for pattern, configs, why in run.rules(self.cfg[test], key):
+                    with self.subTest(test=test, key=key, pattern=pattern):
+                        re.compile(pattern)
+                        self.assertTrue(why)
+                        self.assertLessEqual(set(configs) - {"*"}, set(self.configs(test)))
+
+    def test_skips_name_their_machines(self) -> None:
+        for test in self.tests:
+            negative = set(self.cfg[test]["negative"].split())
+            for pattern, configs, _ in run.rules(self.cfg[test], "skips"):
+                self.assertTrue(configs, f"{test}: {pattern}")
+                self.assertFalse(negative & set(configs), f"{test}: a negative control may not skip {pattern}")
+
+    def test_listening_smmus_exist(self) -> None:
+        for name in self.machines:
+            machine = self.cfg[f"config {name}"]
+            listens = machine["listens"].split()
+            self.assertLessEqual(set(listens), set(run.REGISTERS), name)
+            for bus in set(listens) - {"pcie.0"}:
+                self.assertIn(f"primary-bus={bus}", machine["qemu"], name)
+            if "x-btm-deaf=on" in machine["qemu"] or machine["btm"].startswith("off"):
+                self.assertFalse(listens, name)
+            elif machine["btm"] == "on":
+                self.assertTrue(listens, name)
+
+    def test_mutants_are_all_listed(self) -> None:
+        made = set()
+        for patch in (vm.TOP / "testbed/mutants").glob("*.patch"):
+            added = "".join(l for l in patch.read_text().splitlines(True) if l.startswith("+"))
+            made |= set(re.findall(r"\bMUTANT\((\w+)\)", added)) - {"name"}
+        self.assertEqual(made, {s.split()[1] for s in self.mutants})
+
+    def test_mutants_have_a_control(self) -> None:
+        """What notices a mistake runs on that machine without one as well, where it must pass.
+
+        The debug kernel with mistakes to turn on is built for them alone: debug is the control.
+        """
+        for section in self.mutants:
+            mutant = self.cfg[section]
+            if mutant.get("untested"):
+                continue
+            with self.subTest(section):
+                self.assertIn(mutant["config"].replace("mutants-debug", "debug"), self.configs(mutant["caught_by"]))
+                self.assertTrue(self.cfg[f"config {mutant['config']}"]["kernel"].startswith("mutants"))
+                shows, _, why = mutant["shows"].partition(" : ")
+                self.assertIn(shows, SHOWS)
+                self.assertTrue(shows == "assertion" or why.strip())
+
+    def test_fixes_have_a_test(self) -> None:
+        """Each patch with a Fixes: tag has a test that fails without it, or says why there is none."""
+        patches = [l for l in (vm.TOP / "series").read_text().split("\n") if l and not l.startswith("#")]
+        fixes = {p for p in patches if re.search(r"^Fixes: ", (vm.TOP / p).read_text(), re.MULTILINE)}
+        reverts = {s.removeprefix("revert "): self.cfg[s] for s in self.cfg.sections() if s.startswith("revert ")}
+        self.assertLessEqual(fixes, set(reverts))
+        self.assertLessEqual(set(reverts), set(patches))
+        for patch, revert in reverts.items():
+            with self.subTest(patch):
+                if not revert.get("untested"):
+                    self.assertIn(revert["config"], self.configs(revert["caught_by"]))
+                    self.assertFalse(self.cfg[f"config {revert['config']}"]["kernel"].startswith("mutants"))
+
+
+def result(lines: str, error: str = "", complaints: list[str] | None = None) -> vm.Result:
+    return vm.Result(error, [(0.0, line) for line in lines.splitlines()], Path(), 1.0, {}, complaints or [], {})
+
+
+def job(config: str = "a", listens: str = "", **keys: str) -> run.Job:
+    cfg = configparser.ConfigParser()
+    cfg.read_dict({"DEFAULT": {"negative": "", "listens": "", "smmus": "first", "usual": "fine", **{k: "" for k in LISTS}},
+                   "test": keys, "config a": {"listens": listens}})
+    return run.Job("test", config, cfg["test"], cfg["config a"])
+
+
+class Judge(unittest.TestCase):
+    """run.py and vm.py, of what a guest left behind."""
+
+    def test_skips(self) -> None:
+        cases = [("x.y", "skipped", 0.0, "no reason")]
+        for config, rules, want in (("a", "", "failed"), ("a", "x\\.y @ a : why", "skipped"),
+                                    ("b", "x\\.y @ a : why", "failed"), ("a", "x @ a : why", "failed")):
+            self.assertEqual(want, run.judge(job(config, skips=rules), cases)[0].result, rules)
+
+    def test_a_negative_control_neither_passes_nor_skips(self) -> None:
+        for said, want in (("passed", "failed"), ("skipped", "failed"), ("failed", "passed")):
+            got = run.judge(job(negative="a", skips="x : why"), [("x", said, 0.0, "")])
+            self.assertEqual(want, got[0].result, said)
+
+    def test_complaints(self) -> None:
+        console = ("<6>[    0.1] fine\n<3>[    1.2] anything: at all\r\n<4>[    1.3] other: not ours\n"
+                   "<4>[    1.4] arm-smmu-v3 9050000.smmuv3: unexpected global error reported\n<11>[    2.0] user\n"
+                   "<2>[   10.5][  T12] arm-smmu-v3 9050000.smmuv3: CMD_SYNC timeout\n")
+        said = vm.complaints(console, "bad thing\n")
+        self.assertEqual(4, len(said), said)
+        self.assertEqual(said, run.unannounced(job(), result("", complaints=said)))
+        rest = run.unannounced(job(announced="anything.* : why\nQEMU: bad thing @ a : why\nCMD_SYNC : why"),
+                               result("", complaints=said))
+        self.assertEqual(said[1:3], rest)
+
+    def test_broadcasts(self) -> None:
+        def said(listens: str, smmus: str, **drops: int) -> bool:
+            got = result("")
+            got.smmus = {b.replace("_", "."): {"drop-broadcast": n} for b, n in drops.items()}
+            return not run.deaf(job(listens=listens, smmus=smmus), got)
+
+        self.assertTrue(said("pcie.0", "first", pcie_0=1))
+        self.assertFalse(said("pcie.0", "first", pcie_0=0))
+        self.assertTrue(said("pcie.0", "none", pcie_0=0))
+        self.assertFalse(said("", "none", pcie_0=1))
+        self.assertTrue(said("pcie.0 rp1", "first", pcie_0=1, rp1=0))
+        self.assertFalse(said("pcie.0 rp1", "all", pcie_0=1, rp1=0))
+        self.assertFalse(said("pcie.0", "all", pcie_0=1, rp1=1))
+        self.assertFalse(said("pcie.0 rp1", "first", pcie_0=1))
+
+    def test_noticed(self) -> None:
+        """A mutant is noticed by an assertion; what else happens is called by its name."""
+        bad = "# t.c:1:case:Expected 0 (0) == x (1)\nnot ok 2 a.case"
+        for lines, error, complained, want in (
+                (f"ok 1 a.first\n{bad}", "timeout: still running after 1 s", [], "assertion"),
+                (f"ok 1 a.first\n{bad}", "kernel in trouble: BUG", [], "assertion"),
+                ("    # x: EXPECTATION FAILED at a.c:3\n    not ok 1 x", "", [], "assertion"),
+                ("# case: Test terminated by timeout\nnot ok 1 a.case", "", [], "crash"),
+                ("# case: Test terminated unexpectedly by signal 11\nnot ok 1 a.case", "", [], "crash"),
+                ("# case: Test terminated by timeout\nok 1 a.case\nnot ok 2 a.other", "", [], "assertion"),
+                ("ok 1 a.first", "kernel in trouble: BUG", ["CMDQ error"], "splat"),
+                ("ok 1 a.first", "timeout: still running after 1 s", [], "hang"),
+                ("ok 1 a.first", "", ["CMDQ error"], "complaint"),
+                ("ok 1 a.first", "QEMU exited with status 1", [], ""),
+                ("sh: ./sva_none: not found", "the guest's commands ended with status 127", [], ""),
+                ("ok 1 a.first", "", [], "")):
+            self.assertEqual(want, run.noticed(result(lines, error), complained)[0], (lines, error))
+
+    def test_verdict(self) -> None:
+        done = [(1.0, "sva-btm: finished with status 0")]
+        self.assertEqual("", vm.verdict(0, done, "", 5))
+        for rc, lines, console in ((None, done, ""), (1, done, ""), (0, [], ""), (0, done, "KASAN: use after free"),
+                                   (0, [(1.0, "sva-btm: finished with status 1")], "")):
+            self.assertTrue(vm.verdict(rc, lines, console, 5))
+
+
+if __name__ == "__main__":
+    unittest.main()
