@@ -252,16 +252,25 @@ def run_revert(job: Job, verbose: bool) -> list[Case]:
 
 
 def run_mutant(job: Job, verbose: bool, reverted: str = "") -> list[Case]:
-    """Boot the kernel with one mistake in it. The test that is to notice it has to, by a failed assertion."""
+    """Boot the kernel with one mistake in it. The test that is to notice it has to, by a failed assertion.
+
+    NAME/MODE is the same with a mode of the SMMU turned off: then the test must not notice.
+    """
     assert job.machine
+    mutant, _, mode = ("", "", "") if reverted else job.config.partition("/")
     catcher = Job(job.test["caught_by"], job.test["config"], inventory()[job.test["caught_by"]], job.machine)
     append = ["kunit.enable=0", job.machine["append"], catcher.test["append"]]
     if not reverted:
-        append.append(f"arm_smmu_v3.mutant={job.config}")
-    result = vm.run(job.label.replace("/", "_"), job.machine["qemu"], reverted or job.machine["kernel"], " ".join(append),
+        append.append(f"arm_smmu_v3.mutant={mutant}")
+    result = vm.run(job.label.replace("/", "_"), f"{job.machine['qemu']} {job.test.get('without', '')}",
+                    reverted or job.machine["kernel"], " ".join(append),
                     environment(job) + catcher.test["run"] + "\n", catcher.test.getfloat("timeout"), verbose,
                     until=NOTICED)
     how, what = noticed(result, unannounced(catcher, result))
+    if mode:
+        why = f"{how} without {mode} as well: {what}" if how else result.error
+        return job.cases([(job.config, "failed" if why else "passed", result.seconds,
+                           why or f"{catcher.name} does not notice without {mode}")])
     expected, _, _ = job.test["shows"].partition(" : ")
     if how and how == expected:
         return job.cases([(job.config, "passed", result.seconds, f"{how}: {what}")])
