@@ -803,15 +803,19 @@ static bool device_faults(struct area *a, unsigned int i)
 	return faults == TRIES;
 }
 
-/* What software can do: take the right away, with a broadcast, and give it back */
+/*
+ * What software can do once the page is dirty: take the right to write away, with a
+ * broadcast, and give it back. (To a page that is dirty by then, or the SMMU might
+ * have walked in between.)
+ */
 static void renew(struct __test_metadata *_metadata, struct area *a)
 {
 	unsigned int i;
 
-	ASSERT_EQ(0, mprotect(a->addr, a->size, PROT_READ));
-	ASSERT_EQ(0, mprotect(a->addr, a->size, PROT_READ | PROT_WRITE));
 	for (i = 0; i < SAMPLES; i++)
 		store(sample(a, i), BY_CPU | i);
+	ASSERT_EQ(0, mprotect(a->addr, a->size, PROT_READ));
+	ASSERT_EQ(0, mprotect(a->addr, a->size, PROT_READ | PROT_WRITE));
 }
 
 FIXTURE(gained)
