@@ -710,6 +710,46 @@ class Mails(SeriesTest):
         self.run_bad("mails", "--base", self.base, "--out", self.mails, "--maintainers", self.tmp / "k",
                      says="get_maintainer.pl: names nobody")
 
+    def parts(self):
+        put(self.dir, {"series": "# All of it\n# first: alone\nmm/say-more.patch\n"
+                       "# then\ndrivers/foo/add-a-driver-really.patch\ndrivers/fix-two-places.patch\n"})
+
+    def test_part(self):
+        self.parts()
+        put(self.tmp, {"cover.md": "drivers: Two things\n\nWhat for.\n"})
+        self.run_ok("check")
+        first = self.tmp / "first"
+        self.run_ok("mails", "--base", self.base, "--out", first, "--part", "first", "--cover", self.tmp / "cover.md")
+        (one,) = first.iterdir()
+        self.assertIn("\nSubject: [PATCH] mm: Say more\n", one.read_text())
+        names = self.write("--part", "then", "--after", "first", "--cover", self.tmp / "cover.md")
+        self.assertEqual(names, ["0000-cover-letter.patch", "0001-drivers-foo-Add-a-driver-really.patch",
+                                 "0002-iommu-core-Fix-two-places.patch"])
+        cover = (self.mails / names[0]).read_text()
+        diff = git(self.out, "show", "--format=%H", "HEAD~2")
+        patch_id = subprocess.run(["git", "patch-id", "--stable"], input=diff, cwd=self.out, env=ENV, check=True,
+                                  capture_output=True, text=True).stdout.split()[0]
+        self.assertRegex(cover, f"\nbase-commit: {git(self.base, 'rev-parse', 'base')}\n"
+                         f"prerequisite-patch-id: {patch_id}\n")
+        self.assertNotIn("mmap.c", cover)
+        self.run_ok("verify-mails", "--base", self.base, "--mails", first, self.mails, "--tree", self.out)
+        self.assertIn("1 mails apply", self.run_ok("verify-mails", "--base", self.base, "--mails", first))
+        self.run_bad("verify-mails", "--base", self.base, "--mails", self.mails, "--tree", self.out,
+                     says="gives another tree")
+        self.assertEqual(self.write("--part", "then", "--below", "drivers/foo/"),
+                         ["0001-drivers-foo-Add-a-driver-really.patch"])
+        for words, says in ((["--part", "second"], "no part 'second', but first, then"),
+                            (["--part", "first", "--below", "drivers/"], "no such patch"),
+                            (["--part", "then", "--after", "it"], "no part 'it'")):
+            self.run_bad("mails", "--base", self.base, "--out", self.mails, *words, says=says)
+
+    def test_author(self):
+        names = self.write("--author", "Some One <one@example.org>")
+        for name in names:
+            self.assertRegex((self.mails / name).read_text(), r"\AFrom 0{40} .*\nFrom: Some One <one@example.org>\n")
+        self.run_bad("mails", "--base", self.base, "--out", self.mails, "--author", "one@example.org",
+                     says="not 'Name <mail>'")
+
     def test_mails_that_differ(self):
         self.run_bad("mails", "--base", self.base, "--out", self.mails, "--cover", self.tmp / "none", says="No such file")
         self.mails.mkdir()
