@@ -5,13 +5,14 @@ BUILD	?= build
 ONLY	?=
 T	?=
 KERNEL	?= series
-PREFIX	?= RFC
+SERIES	?=
+AUTHOR	?=
 VERSION	?=
 export BUILD := $(abspath $(BUILD))
 
 BED	:= testbed
 CACHE	:= $(or $(SVA_BTM_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sva-btm)
-SERIES	:= $(BED)/bin/series
+TOOL	:= $(BED)/bin/series
 py	:= PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3
 quote	= '$(subst ','\'',$1)'
 
@@ -24,7 +25,7 @@ GOALS	:= help demo bench test test-long try shell gdb check tree refresh mails c
 ifneq ($(filter-out help clean,$(MAKECMDGOALS)),)
 given	:= $(foreach v,$(.VARIABLES),$(if $(findstring command line,$(origin $v)),$v))
 NEEDS	:= $(shell [ -x /usr/bin/python3 ] || $(BED)/bin/setup packages >&2; \
-	env $(foreach v,$(given) BUILD ONLY T KERNEL VERSION,$v=$(call quote,$($v))) $(py) $(BED)/inputs.py \
+	env $(foreach v,$(given) BUILD ONLY T KERNEL SERIES AUTHOR VERSION,$v=$(call quote,$($v))) $(py) $(BED)/inputs.py \
 	--goals $(foreach g,$(MAKECMDGOALS),$(call quote,$g)) --known $(GOALS) --given $(given))
 $(if $(filter-out 0,$(.SHELLSTATUS)),$(error Nothing was done))
 endif
@@ -40,7 +41,7 @@ help:
 	@echo 'make check     each patch built with W=1 and sparse and booted, clang, style, scripts, the model'
 	@echo 'make tree      git trees of kernel and QEMU to edit: build/tree/linux, build/tree/qemu'
 	@echo 'make refresh   turn those edited trees back into patches and whole files'
-	@echo 'make mails     the kernel series as mails: build/mails'
+	@echo 'make mails     the postings as mails: build/mails; SERIES="fixes mm btm" AUTHOR="Name <mail>"'
 	@echo 'make clean     remove build/ (the cache, $(CACHE), stays)'
 	@echo
 	@echo 'LINUX=DIR, QEMU_SRC=DIR  use these source trees; DISTFILES=DIR  packages to look in first'
@@ -94,20 +95,17 @@ shell gdb: $(NEEDS)
 	@$(py) $(BED)/run.py --$@ $(KERNEL)
 
 tree: setup
-	@$(SERIES) --dir . tree --base $(CACHE)/base/linux --out $(BUILD)/tree/linux
-	@$(SERIES) --dir $(BED)/qemu tree --base $(CACHE)/base/qemu --out $(BUILD)/tree/qemu
+	@$(TOOL) --dir . tree --base $(CACHE)/base/linux --out $(BUILD)/tree/linux
+	@$(TOOL) --dir $(BED)/qemu tree --base $(CACHE)/base/qemu --out $(BUILD)/tree/qemu
 	@echo 'Edit and commit in $(BUILD)/tree/linux and $(BUILD)/tree/qemu, then: make refresh'
 
 refresh:
 	@for t in linux qemu; do [ -d $(BUILD)/tree/$$t ] || { echo 'make refresh: no $(BUILD)/tree: make tree first' >&2; exit 1; }; done
-	@$(SERIES) --dir . refresh --tree $(BUILD)/tree/linux
-	@$(SERIES) --dir $(BED)/qemu refresh --tree $(BUILD)/tree/qemu
+	@$(TOOL) --dir . refresh --tree $(BUILD)/tree/linux
+	@$(TOOL) --dir $(BED)/qemu refresh --tree $(BUILD)/tree/qemu
 
 mails: trees
-	@mkdir -p $(BUILD) && $(py) $(BED)/cover.py >$(BUILD)/cover.txt
-	@$(SERIES) --dir . mails --base $(CACHE)/base/linux --out $(BUILD)/mails --prefix '$(PREFIX)' $(if $(VERSION),--version $(VERSION)) \
-		--cover $(BUILD)/cover.txt --maintainers $(CACHE)/linux/src
-	@echo 'The mails are in $(BUILD)/mails'
+	@$(py) $(BED)/mails.py --series $(SERIES) $(if $(AUTHOR),--author $(call quote,$(AUTHOR))) $(if $(VERSION),--version $(VERSION))
 
 clean:
 	rm -rf $(BUILD)

@@ -1,22 +1,27 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Print the cover letter, with the numbers that `make demo bench` measured.
+"""The cover letters, with the numbers that `make demo bench` measured.
 
-In cover.txt, @repository@ is this one, at REPOSITORY in the environment; @table@
-is a table of the numbers, @machine@ what they were measured on,
-@cost OP PAGES COLUMN@ how many times the instructions of an unbound process a
-bound one takes, and @commands OP PAGES COLUMN@ its SMMU commands. @bystander
-WORKLOAD COLUMN MACHINE@ is a number of bystander.json; of several columns, as in
-asid+kernel+all, the sum.
+The first line of cover/NAME.txt is the subject, Cc: lines may follow. If each
+maintainer's tree has a letter of its own, it follows a line `== TREE`, and what
+stands above the first of these ends all of them.
+
+@repository@ is this one, at REPOSITORY in the environment; @base@ what
+base-commit stands for; @table@ a table of the numbers, @machine@ what they were
+measured on, @cost OP PAGES COLUMN@ how many times the instructions of an unbound
+process a bound one takes, @extra OP PAGES COLUMN@ how many more, and
+@commands OP PAGES COLUMN@ its SMMU commands. @bystander WORKLOAD COLUMN MACHINE@
+is a number of bystander.json; of several columns, as in asid+kernel+all, the sum.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +49,10 @@ def measured(path: Path, built: Path) -> list[Any]:
 
 def cost(rows: dict[Key, demo.Row], op: str, pages: int, column: str) -> str:
     return f"x{rows[column, op, pages, True]['instructions'] / rows[column, op, pages, False]['instructions']:.2f}"
+
+
+def extra(rows: dict[Key, demo.Row], op: str, pages: int, column: str) -> str:
+    return f"{rows[column, op, pages, True]['instructions'] - rows[column, op, pages, False]['instructions']:.0f}"
 
 
 def commands(rows: dict[Key, demo.Row], op: str, pages: int, column: str) -> str:
@@ -78,29 +87,44 @@ def repository() -> str:
     return f"the repository that this series comes from ({url})" if url else "the repository that this series comes from"
 
 
-def letter(text: str, rows: dict[Key, demo.Row], beside: list[dict[str, Any]]) -> str:
-    def value(match: re.Match[str]) -> str:
-        name, *words = match[1].split()
-        try:
-            if name in ("cost", "commands"):
-                op, pages, column = words
-                return (cost if name == "cost" else commands)(rows, op, int(pages), column)
-            if name == "bystander":
-                return bystander(beside, *words)
-            return {"table": lambda: table(rows), "machine": machine, "repository": repository}[name]()
-        except (KeyError, TypeError, ValueError):
-            sys.exit(f"cover.py: error: cover.txt asks for {match[0]}, which no report of make demo bench answers")
-    return re.sub(r"@([a-z]+(?: [\w+-]+)*)@", value, text)
+def parts(text: str, tree: str) -> str:
+    """The letter of one tree, out of a file with those of all."""
+    if not tree:
+        return text
+    common, *others = re.split(r"^== (.*)\n", text, flags=re.M)
+    letters = dict(zip(others[::2], others[1::2], strict=True))
+    if tree not in letters:
+        sys.exit(f"cover.py: error: there is no '== {tree}' in the cover letter")
+    return f"{letters[tree].strip()}\n\n{common.strip()}\n"
 
 
-def main() -> int:
+@functools.cache
+def reports() -> tuple[dict[Key, demo.Row], list[dict[str, Any]]]:
     built = vm.CACHE / "linux/obj-series/stamp"
     rows: list[demo.Row] = measured(vm.BUILD / "report/demo.json", built)
-    print(letter((vm.TOP / "cover.txt").read_text(),
-                 {(r["kernel"], r["op"], r["pages"], r["bound"]): r for r in rows},
-                 measured(vm.BUILD / "report/bystander.json", built)), end="")
-    return 0
+    return ({(r["kernel"], r["op"], r["pages"], r["bound"]): r for r in rows},
+            measured(vm.BUILD / "report/bystander.json", built))
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def letter(name: str, tree: str, base: str, unmeasured: bool) -> str:
+    numbers = {"cost": cost, "commands": commands, "extra": extra}
+
+    def value(match: re.Match[str]) -> str:
+        word, *words = match[1].split()
+        if word == "repository":
+            return repository()
+        if word == "base":
+            return textwrap.fill(f"base-commit {base}.", 75)
+        if unmeasured:
+            return "(not measured)"
+        rows, beside = reports()
+        try:
+            if word in numbers:
+                op, pages, column = words
+                return numbers[word](rows, op, int(pages), column)
+            if word == "bystander":
+                return bystander(beside, *words)
+            return {"table": lambda: table(rows), "machine": machine}[word]()
+        except (KeyError, TypeError, ValueError):
+            sys.exit(f"cover.py: error: cover/{name}.txt asks for {match[0]}, which no report of make demo bench answers")
+    return re.sub(r"@([a-z]+(?: [\w+-]+)*)@", value, parts((vm.TOP / f"cover/{name}.txt").read_text(), tree))

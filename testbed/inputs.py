@@ -18,12 +18,13 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+import mails
 import run as tests
 
 # Variables of make, and the targets that each is for: all if there is none
 VARIABLES: dict[str, tuple[str, ...]] = {
-    "ONLY": ("test",), "T": ("try",), "KERNEL": ("shell", "gdb"), "PREFIX": ("mails",), "VERSION": ("mails",),
-    "REPOSITORY": ("mails",), "LINUX": (), "QEMU_SRC": (), "DISTFILES": (), "BUILD": (), "SVA_BTM_CACHE": (),
+    "ONLY": ("test",), "T": ("try",), "KERNEL": ("shell", "gdb"), "SERIES": ("mails",), "AUTHOR": ("mails",),
+    "VERSION": ("mails",), "REPOSITORY": ("mails",), "LINUX": (), "QEMU_SRC": (), "DISTFILES": (), "BUILD": (), "SVA_BTM_CACHE": (),
     "XDG_CACHE_HOME": (), "CCACHE_DIR": (), "JOBS": (), "PROGRESS": (), "QEMU_ARGS": ()}
 # The version that a source tree has to be of, and where it says so
 SOURCES = {"LINUX": ("Makefile", r"^VERSION = 7\nPATCHLEVEL = 3$", "Linux 7.3"),
@@ -74,6 +75,12 @@ def variables(goals: list[str], given: list[str]) -> None:
     for name in ("JOBS", "PROGRESS", *(["VERSION"] if "mails" in goals else [])):
         if (value := os.environ.get(name, "")) and not re.fullmatch(r"[1-9]\d*", value):
             fail(f"{name}={value} is not a number above 0")
+    for name in os.environ.get("SERIES", "").split() if "mails" in goals else []:
+        if name in mails.REFUSED:
+            fail(f"SERIES={name}: {mails.REFUSED[name]}")
+        one_of(name, mails.POSTINGS, "posting")
+    if (author := os.environ.get("AUTHOR", "")) and not re.fullmatch(r"[^<>]+ <[^<>\s]+@[^<>\s]+>", author):
+        fail(f"AUTHOR={author} is not 'Name <mail>'")
     try:
         shlex.split(os.environ.get("QEMU_ARGS", ""))
     except ValueError as e:

@@ -35,13 +35,18 @@ WORDS = [
     (["shell", "KERNEL="], r"no config ''"),
     (["gdb", "KERNEL=sva_basic"], r"no config 'sva_basic'"),
     (["mails", "VERSION=two"], r"VERSION=two is not a number"),
+    (["mails", "SERIES=testdev"], r"SERIES=testdev: .* are for no list"),
+    (["mails", "SERIES=fixes bmt"], r"no posting 'bmt'; near it: btm"),
+    (["mails", "AUTHOR=me@example.org"], r"AUTHOR=me@example.org is not 'Name <mail>'"),
+    (["demo", "SERIES=btm"], r"SERIES= is for make mails"),
 ]
 
 
 class Inputs(unittest.TestCase):
     def make(self, *words):
         with tempfile.TemporaryDirectory(prefix="test-inputs-") as name:
-            env = {k: v for k, v in os.environ.items() if not k.startswith("MAKE") and k not in ("ONLY", "T", "KERNEL")}
+            env = {k: v for k, v in os.environ.items() if not k.startswith("MAKE") and k not in (
+                "ONLY", "T", "KERNEL", "SERIES", "AUTHOR", "VERSION")}
             env |= {"SVA_BTM_CACHE": f"{name}/cache", "BUILD": f"{name}/build"}
             done = subprocess.run(["make", "-C", TOP, *words], env=env, capture_output=True, text=True, timeout=60,
                                   check=False)
