@@ -88,7 +88,7 @@ try: $(NEEDS)
 check: tools qemu guest
 	@$(BED)/bin/setup check || echo 'make check: no clang then'
 	@$(BED)/bin/check-builds progress
-	@$(py) $(BED)/run.py --only check builds-all model
+	@$(py) $(BED)/run.py --only check check-rc builds-all model
 
 shell gdb: $(NEEDS)
 	@[ $@ = shell ] || $(BED)/bin/setup gdb
