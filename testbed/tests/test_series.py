@@ -722,6 +722,7 @@ class Mails(SeriesTest):
         self.run_ok("mails", "--base", self.base, "--out", first, "--part", "first", "--cover", self.tmp / "cover.md")
         (one,) = first.iterdir()
         self.assertIn("\nSubject: [PATCH] mm: Say more\n", one.read_text())
+        self.assertRegex(one.read_text(), r"(?s)\n---\n.*\n    What for\.\n.*\ndiff --git ")
         names = self.write("--part", "then", "--after", "first", "--cover", self.tmp / "cover.md")
         self.assertEqual(names, ["0000-cover-letter.patch", "0001-drivers-foo-Add-a-driver-really.patch",
                                  "0002-iommu-core-Fix-two-places.patch"])
