@@ -6,6 +6,7 @@
 #include <kunit/static_stub.h>
 #include <kunit/test.h>
 #include <linux/completion.h>
+#include <linux/cpumask.h>
 #include <linux/delay.h>
 #include <linux/io-pgtable.h>
 #include <linux/kthread.h>
@@ -747,6 +748,18 @@ static void asid_test_move_fails(struct kunit *test)
 	}
 }
 
+/* A thread for another CPU, to be woken up. The caller has migration disabled */
+static struct task_struct *asid_test_thread(struct kunit *test,
+					    int (*fn)(void *), void *data)
+{
+	struct task_struct *task = kthread_create(fn, data, "asid_test");
+
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, task);
+	kthread_bind(task, cpumask_any_but(cpu_online_mask,
+					   raw_smp_processor_id()));
+	return task;
+}
+
 /* A master that detaches while another thread is sending from an older array */
 struct asid_test_fence {
 	struct arm_smmu_device *smmu;
@@ -793,7 +806,6 @@ static void asid_test_fence(struct kunit *test)
 	struct arm_smmu_domain *s1 = asid_test_attach_s1(test, asid);
 	struct asid_test_fence f = { .smmu = &t->smmu, .domain = s1 };
 	struct arm_smmu_invs *old_invs, *invs;
-	struct task_struct *task;
 	unsigned long flags;
 	u64 end;
 
@@ -805,8 +817,8 @@ static void asid_test_fence(struct kunit *test)
 	KUNIT_ASSERT_NOT_NULL(test, f.new_invs);
 	memcpy(f.new_invs->inv, old_invs->inv, 2 * sizeof(*old_invs->inv));
 	f.new_invs->has_ats = true;
-	task = kthread_run(asid_test_detacher, &f, "asid_test_detacher");
-	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, task);
+	migrate_disable();
+	wake_up_process(asid_test_thread(test, asid_test_detacher, &f));
 
 	/* As long as this thread has the old array, detach does not return */
 	rcu_read_lock();
@@ -817,6 +829,7 @@ static void asid_test_fence(struct kunit *test)
 		cpu_relax();
 	arm_smmu_invs_read_unlock(invs, flags);
 	rcu_read_unlock();
+	migrate_enable();
 	KUNIT_EXPECT_PTR_EQ(test, invs, old_invs);
 	KUNIT_EXPECT_GE(test, ktime_get_ns(), end);
 
@@ -864,16 +877,18 @@ static void asid_test_fence_reload(struct kunit *test)
 	KUNIT_ASSERT_NOT_NULL(test, new_invs);
 	memcpy(new_invs->inv, old_invs->inv, 2 * sizeof(*old_invs->inv));
 	new_invs->has_ats = true;
-	task = kthread_run(asid_test_load, &l, "asid_test_load");
-	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, task);
+	migrate_disable();
+	task = asid_test_thread(test, asid_test_load, &l);
 
 	/* Held, so that the other thread loads the array and waits for it */
 	write_lock_irqsave(&old_invs->rwlock, flags);
+	wake_up_process(task);
 	while (!READ_ONCE(l.started))
 		cpu_relax();
-	mdelay(20);
+	mdelay(100);
 	rcu_assign_pointer(s1->invs, new_invs);
 	write_unlock_irqrestore(&old_invs->rwlock, flags);
+	migrate_enable();
 	wait_for_completion(&l.done);
 	KUNIT_EXPECT_PTR_EQ(test, l.invs, new_invs);
 	kfree_rcu(old_invs, rcu);
