@@ -1108,6 +1108,9 @@ static pid_t hold_pin(int ready)
 	if (pid)
 		return pid;
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	/* Who reads the results waits for no holder */
+	close(STDOUT_FILENO);
+	close(STDERR_FILENO);
 	ret = sva_queue_init(&q);
 	if (write(ready, ret ? "f" : "r", 1) != 1 || ret)
 		_exit(1);
