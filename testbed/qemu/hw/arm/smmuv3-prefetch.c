@@ -17,9 +17,16 @@
 #include "smmuv3-internal.h"
 
 #define PERIOD_NS       (1 * SCALE_MS)
-/* Descriptors to look at: after an invalidation, and each period */
+/*
+ * Descriptors to look at: after an invalidation, and each period. The guest's
+ * progress decides, in terms of its DSBs, and not the time: on a loaded host the
+ * walker would keep the vCPUs from work.
+ */
 #define BUDGET_INV      16
-#define BUDGET_PERIOD   512
+#define BUDGET_MIN      8
+#define BUDGET_MAX      512
+/* After a period's work the vCPUs have this many times as long for theirs */
+#define REST            8
 /* CDs to look at, and how far beyond the last that was valid */
 #define CDS             4
 #define CDS_BEYOND      64
@@ -221,15 +228,22 @@ void smmuv3_prefetch(SMMUv3State *s)
 
 static void prefetch_timer(void *opaque)
 {
+    int64_t start = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL), end;
     SMMUv3State *s = opaque;
+    uint64_t dsbs = 0;
 
-    if (smmu_enabled(s)) {
-        WITH_QEMU_LOCK_GUARD(&s->mutex) {
-            prefetch(s, BUDGET_PERIOD);
-        }
-        timer_mod(s->prefetch_timer,
-                  qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL) + PERIOD_NS);
+    if (!smmu_enabled(s)) {
+        return;
     }
+    for (int i = 0; i < SMMUV3_DSB_CPUS; i++) {
+        dsbs += s->dsbs[i];
+    }
+    WITH_QEMU_LOCK_GUARD(&s->mutex) {
+        prefetch(s, MAX(BUDGET_MIN, MIN(BUDGET_MAX, dsbs - s->prefetch_dsbs)));
+    }
+    s->prefetch_dsbs = dsbs;
+    end = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL);
+    timer_mod(s->prefetch_timer, end + MAX(PERIOD_NS, (end - start) * REST));
 }
 
 void smmuv3_prefetch_enable(SMMUv3State *s)
