@@ -16,9 +16,9 @@ TOOL	:= $(BED)/bin/series
 py	:= PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3
 quote	= '$(subst ','\'',$1)'
 
-KERNELS	:= $(foreach k,mainline fixes series debug mutants mutants-debug,kernel-$k kernel-$k-gdb)
+KERNELS	:= $(foreach k,mainline fixes series wide debug mutants mutants-debug,kernel-$k kernel-$k-gdb)
 GOALS	:= help demo bench test test-long try shell gdb check tree refresh mails clean \
-	setup trees tools qemu qtests guest $(KERNELS)
+	setup trees tools qemu qtests guest strangers $(KERNELS)
 .PHONY: $(GOALS)
 
 # What was asked for is looked at before anything is done: what it needs, or an error
@@ -57,6 +57,9 @@ qemu qtests guest: trees
 	@$(BED)/bin/build $@
 $(KERNELS): kernel-%: trees
 	@$(BED)/bin/build kernel $*
+strangers: guest
+	@$(BED)/bin/setup $@
+	@$(BED)/bin/build $@
 
 demo: qemu guest kernel-series
 	@$(py) $(BED)/demo.py

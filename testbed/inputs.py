@@ -106,14 +106,15 @@ def main() -> int:
                 if job.name == "revert":
                     needs |= {"qemu", "guest"}
                 elif job.machine:
-                    needs |= {"qemu", "guest", f"kernel-{job.machine['kernel']}"}
+                    needs |= {"qemu", "guest", job.machine["guest"], f"kernel-{job.machine['kernel']}"}
                 elif "QTEST" in job.test["host"]:
                     needs |= {"qemu", "qtests"}
                 else:
                     needs |= {"tools"}
     for goal in {"shell", "gdb"} & set(args.goals):
-        kernel = tests.machine(os.environ.get("KERNEL", ""))["kernel"]
-        needs |= {"qemu", "guest", f"kernel-{kernel}{'-gdb' if goal == 'gdb' else ''}"}
+        config = tests.machine(os.environ.get("KERNEL", ""))
+        kernel = config["kernel"]
+        needs |= {"qemu", "guest", config["guest"], f"kernel-{kernel}{'-gdb' if goal == 'gdb' else ''}"}
     print(*sorted(needs))
     return 0
 

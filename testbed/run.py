@@ -306,7 +306,8 @@ def run_guest(job: Job, verbose: bool) -> list[Case]:
     kernel = job.machine["kernel"]
     append = " ".join(["kunit.enable=0", job.machine["append"], job.test["append"]])
     result = vm.run(f"{job.name}@{job.config}", job.machine["qemu"], kernel, append,
-                    environment(job) + job.test["run"] + "\n", job.test.getfloat("timeout"), verbose)
+                    environment(job) + job.test["run"] + "\n", job.test.getfloat("timeout"), verbose,
+                    guest=job.machine["guest"])
     lines = [(t, l) for t, l in result.lines if not vm.FINISHED.match(l)]
     cases, wrong = parse_ktap(lines)
     error = result.error
@@ -427,7 +428,8 @@ def main() -> int:
     args = parser.parse_args()
     if kernel := args.shell or args.gdb:
         config = machine(kernel)
-        return vm.interactive(config["qemu"], config["kernel"], f"kunit.enable=0 {config['append']}", bool(args.gdb))
+        return vm.interactive(config["qemu"], config["kernel"], f"kunit.enable=0 {config['append']}", bool(args.gdb),
+                              config["guest"])
     todo = jobs(inventory(), args.only, args.long)
     if args.image:
         if not Path(args.image).is_file():

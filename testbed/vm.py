@@ -92,9 +92,9 @@ def command(machine: str, kernel: str, append: str, initrd: Path, *before: str) 
             "-initrd", str(initrd), "-append", f"console=ttyAMA0 {append}".strip()]
 
 
-def initrd_with(script: str, directory: Path) -> Path:
-    """The initramfs with /run added; without a script, as it is."""
-    base = CACHE / "guest/initramfs.gz"
+def initrd_with(script: str, directory: Path, guest: str = "guest") -> Path:
+    """The guest's initramfs with /run added; without a script, as it is."""
+    base = CACHE / guest / "initramfs.gz"
     if not script:
         return base
     initrd = directory / "initrd"
@@ -187,7 +187,8 @@ def verdict(rc: int | None, lines: list[tuple[float, str]], console: str, timeou
 
 
 def run(name: str, machine: str, kernel: str, append: str, script: str, timeout: float,
-        verbose: bool = False, echo: bool = False, until: re.Pattern[str] | None = None) -> Result:
+        verbose: bool = False, echo: bool = False, until: re.Pattern[str] | None = None,
+        guest: str = "guest") -> Result:
     """Boot, run script in the guest, and judge. Never raises for the guest's sake.
 
     A line of the results that matches until ends the run: what follows does not matter.
@@ -207,7 +208,7 @@ def run(name: str, machine: str, kernel: str, append: str, script: str, timeout:
         keep = os.open(port, os.O_WRONLY)
         ours, theirs = socket.socketpair()
         argv = command(machine, kernel, f"panic=-1 panic_on_warn=1 oops=panic console_msg_format=syslog {append}",
-                       initrd_with(script, Path(tmp)), "-D", str(said[0]))
+                       initrd_with(script, Path(tmp), guest), "-D", str(said[0]))
         # Paused when the guest has powered off, so that its counters can be read
         argv += ["-serial", "stdio", "-monitor", "none", "-action", "shutdown=pause",
                  "-chardev", f"socket,id=qmp,fd={theirs.fileno()}", "-mon", "chardev=qmp,mode=control",
@@ -276,10 +277,10 @@ def run(name: str, machine: str, kernel: str, append: str, script: str, timeout:
                   complaints(text, "".join(path.read_text(errors="replace") for path in said)), smmus)
 
 
-def interactive(machine: str, kernel: str, append: str, gdb: bool) -> int:
+def interactive(machine: str, kernel: str, append: str, gdb: bool, guest: str = "guest") -> int:
     """A prompt in the guest; with gdb, stopped before the first instruction."""
     kernel += "-gdb" if gdb else ""
-    argv = command(machine, kernel, append, initrd_with("", Path()))
+    argv = command(machine, kernel, append, initrd_with("", Path(), guest))
     argv += ["-serial", "mon:stdio"]
     if gdb:
         obj = objects(kernel).resolve()
