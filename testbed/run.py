@@ -125,7 +125,8 @@ def jobs(cfg: configparser.ConfigParser, only: list[str], long: bool = False) ->
             continue
         for config in [mutant] if mutant else test.get("configs", "host").split():
             machine = None if config == "host" else cfg[f"config {config if not mutant else test['config']}"]
-            words = {name, config, f"{name}@{config}", *test.get("groups", "").split()}
+            words = {name, config, f"{name}@{config}", *test.get("groups", "").split(),
+                     *(machine.get("groups", "").split() if machine else [])}
             if words & set(only) or not only and not words & apart:
                 found.append(Job(name, config, test, machine))
             unknown -= words
