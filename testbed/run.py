@@ -256,9 +256,10 @@ def run_mutant(job: Job, verbose: bool, reverted: str = "") -> list[Case]:
     """Boot the kernel with one mistake in it. The test that is to notice it has to, by a failed assertion.
 
     NAME/MODE is the same with a mode of the SMMU turned off: then the test must not notice.
+    NAME+TEST is another test that has to notice NAME.
     """
     assert job.machine
-    mutant, _, mode = ("", "", "") if reverted else job.config.partition("/")
+    mutant, _, mode = ("", "", "") if reverted else re.sub(r"\+\w+", "", job.config).partition("/")
     catcher = Job(job.test["caught_by"], job.test["config"], inventory()[job.test["caught_by"]], job.machine)
     append = ["kunit.enable=0", job.machine["append"], catcher.test["append"]]
     if not reverted:
