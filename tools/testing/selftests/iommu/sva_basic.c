@@ -255,35 +255,12 @@ TEST_F(basic, poll_wakes_up_by_fault)
 	EXPECT_EQ(sva_addr(self->src), res.faddr & -page_size);
 }
 
-/* Queues share interrupts: each of them is woken, not the first alone */
-TEST_F_TIMEOUT(basic, poll_wakes_up_above_63, 60)
-{
-	struct sva_op op = { .cmd = SVATD_OP_NOP | SVATD_CMD_IRQ };
-	struct sva_queue q[65];
-	unsigned int i, n;
-	long queues;
-
-	ASSERT_EQ(0, sva_device_attr("available_instances", &queues));
-	if (queues < (long)ARRAY_SIZE(q))
-		SKIP(return, "the device has %ld queues free, %zu are needed", queues,
-		     ARRAY_SIZE(q));
-	for (n = 0; n < ARRAY_SIZE(q); n++)
-		ASSERT_EQ(0, sva_queue_init(&q[n]));
-	/* The last ones, which all have a queue below 64 in front of them */
-	for (i = n - 2; i < n; i++) {
-		sva_submit(&q[i], 0, &op);
-		EXPECT_EQ(SVATD_ST_OK, sva_wait_irq(&q[i], 0, SVA_TIMEOUT_MS, NULL));
-	}
-	while (n)
-		sva_queue_close(&q[--n]);
-}
-
 static void *wait_wakeup(void *arg)
 {
 	return (void *)(long)sva_wait_wakeup(arg, SVA_TIMEOUT_MS);
 }
 
-/* Whoever waits for a command that is ended by order is told of it, */
+/* Whoever waits for a command that is ended by order is told of it */
 static void end_under_poller(struct __test_metadata *_metadata, struct sva_queue *q,
 			     __u32 flags, int (*end)(struct sva_queue *q), void *src)
 {
@@ -322,7 +299,27 @@ TEST_F_TIMEOUT(basic, poll_wakes_up_by_stop, 60)
 	end_under_poller(_metadata, &self->q, SVATD_CMD_IRQ, stop_slot, self->src);
 }
 
-/* ... even if that sends no interrupt */
+/* Queues share interrupts: each of them is woken, not the first alone */
+TEST_F_TIMEOUT(basic, poll_wakes_up_above_63, 60)
+{
+	struct sva_queue q[65];
+	unsigned int i, n;
+	long queues;
+
+	ASSERT_EQ(0, sva_device_attr("available_instances", &queues));
+	if (queues < (long)ARRAY_SIZE(q))
+		SKIP(return, "the device has %ld queues free, %zu are needed", queues,
+		     ARRAY_SIZE(q));
+	for (n = 0; n < ARRAY_SIZE(q); n++)
+		ASSERT_EQ(0, sva_queue_init(&q[n]));
+	/* The last ones, which all have a queue below 64 in front of them */
+	for (i = n - 2; i < n; i++)
+		end_under_poller(_metadata, &q[i], SVATD_CMD_IRQ, stop_slot, self->src);
+	while (n)
+		sva_queue_close(&q[--n]);
+}
+
+/* Whoever waits is told of the end of the queue, which sends no interrupt */
 TEST_F_TIMEOUT(basic, poll_wakes_up_by_end_of_queue, 60)
 {
 	end_under_poller(_metadata, &self->q, 0, sva_queue_stop, self->src);
