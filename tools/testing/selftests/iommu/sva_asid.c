@@ -816,10 +816,10 @@ static unsigned long function_calls(int cpu)
 
 TEST_F_TIMEOUT(asid, pinning_interrupts_cpus, 60)
 {
-	unsigned long before, after;
+	unsigned int i, told = 0;
+	unsigned long before;
 	cpu_set_t set, one;
 	struct sva_queue q;
-	unsigned int i;
 	pid_t child;
 	int cpu[2], n = 0;
 
@@ -848,16 +848,16 @@ TEST_F_TIMEOUT(asid, pinning_interrupts_cpus, 60)
 		_exit(0);
 	}
 	ASSERT_TRUE(reached(self->shared, &self->shared->ready, 1));
-	before = function_calls(cpu[1]);
 	for (i = 0; i < PINS; i++) {
+		before = function_calls(cpu[1]);
 		ASSERT_EQ(0, sva_queue_init(&q));
+		told += function_calls(cpu[1]) != before;
 		sva_queue_close(&q);
 	}
-	after = function_calls(cpu[1]);
 	add(&self->shared->stop);
 	EXPECT_EQ(0, wait_children(&child, 1));
-	TH_LOG("%lu interrupts for %d pins", after - before, PINS);
-	EXPECT_LE(before + PINS, after);
+	/* There are others now and then, but not each time */
+	EXPECT_EQ(PINS, told);
 }
 
 /*

@@ -816,6 +816,9 @@ static void renew(struct __test_metadata *_metadata, struct area *a)
 		store(sample(a, i), BY_CPU | i);
 	ASSERT_EQ(0, mprotect(a->addr, a->size, PROT_READ));
 	ASSERT_EQ(0, mprotect(a->addr, a->size, PROT_READ | PROT_WRITE));
+	/* A table that was shared is not there any more */
+	for (i = 0; i < SAMPLES; i++)
+		store(sample(a, i), BY_CPU | i);
 }
 
 FIXTURE(gained)
