@@ -1,8 +1,8 @@
 /*
  * SMMUv3 model: an audit of all that is cached
  *
- * Whatever the IOTLB, the walk cache, the configuration cache and the functions'
- * ATCs hold is looked up anew, in memory alone. What grants an access that
+ * Whatever the IOTLB, the walk cache, the configuration cache and the ATCs of
+ * functions hold is looked up anew, in memory alone. What grants an access that
  * memory does not grant, or one to another address, differs; what is merely
  * missing or grants less does not. Neither does the Access flag count: software
  * may clear it without an invalidation.
@@ -198,8 +198,8 @@ static void audit_entry(Audit *a, SMMUTLBEntry *e)
         why = "has no CD";
     }
     if (why) {
-        differs(a, e->seq, "%s of ASID %d%s, IOVA 0x%" PRIx64 " level %d%s -> 0x%"
-                PRIx64 " perm %d: memory %s (fetched for SSID %d)",
+        differs(a, e->seq,
+                "%s of ASID %d%s, IOVA 0x%" PRIx64 " level %d%s -> 0x%" PRIx64 " perm %d: memory %s (fetched for SSID %d)",
                 e->table ? "table" : "translation", key->asid,
                 e->aset ? " (ASET)" : "", key->iova, e->level,
                 e->contig ? " contiguous" : "",
@@ -231,7 +231,8 @@ static void audit_struct(Audit *a, SMMUv3Struct *e)
     }
     if (valid && (!smmuv3_struct_read(a->s, e, now) ||
                   memcmp(now, e->word, e->nwords * sizeof(now[0])))) {
-        differs(a, e->seq, "%s %u of StreamID %u: 0x%08x%08x, in memory 0x%08x%08x",
+        differs(a, e->seq,
+                "%s %u of StreamID %u: 0x%08x%08x, in memory 0x%08x%08x",
                 names[e->kind], e->index, e->sid, e->word[1], e->word[0],
                 now[1], now[0]);
     }

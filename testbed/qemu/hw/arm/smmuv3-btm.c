@@ -290,7 +290,7 @@ void smmuv3_btm_reset(SMMUv3State *s)
 
 bool smmuv3_btm_realize(SMMUv3State *s, Error **errp)
 {
-    /* The audit wants to know of DSBs, whether or not broadcasts wait for one */
+    /* The audit wants to know of DSBs, even if no broadcast waits for one */
     if ((s->btm && s->btm_delay) || s->guest_counters) {
         s->btm_delayed = g_array_new(false, false, sizeof(SMMUv3DelayedTLBI));
         s->btm_dsb_listener.notify = smmuv3_btm_dsb;

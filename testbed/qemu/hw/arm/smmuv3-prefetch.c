@@ -19,7 +19,7 @@
 #define PERIOD_NS       (1 * SCALE_MS)
 /*
  * Descriptors to look at: after an invalidation, and each period. The guest's
- * progress decides, in terms of its DSBs, and not the time: on a loaded host the
+ * progress in terms of its DSBs decides, not the time: on a loaded host the
  * walker would keep the vCPUs from work.
  */
 #define BUDGET_INV      16
@@ -33,7 +33,7 @@
 /* Streams and SubstreamIDs that are known at once */
 #define STREAMS_MAX     4096
 
-/* A StreamID, and a SubstreamID or none, whose tables the walker goes through */
+/* A StreamID and maybe a SubstreamID, whose tables the walker goes through */
 typedef struct SMMUv3Stream {
     SMMUConfigKey key;
     uint64_t cursor;
@@ -135,7 +135,7 @@ void smmuv3_prefetch_used(SMMUv3State *s, const SMMUConfigKey *key,
     }
 }
 
-/* Are there CDs that nobody has used yet? Those that are invalid are read too */
+/* Are there CDs that nobody has used yet? Those that are invalid count, too */
 static void prefetch_cds(SMMUv3State *s)
 {
     SMMUv3Stream *stream;

@@ -1477,44 +1477,44 @@ int main(int argc, char **argv)
     qtest_add_func("/smmuv3-client/may/cmd-delay/illegal",
                    test_cmd_delay_illegal);
     qtest_add_func("/smmuv3-client/may/btm-delay/order", test_delay_order);
-    qtest_add_data_func("/smmuv3-client/may/prefetch/invalidation/on", GINT_TO_POINTER(1),
-                        test_prefetch_inv);
-    qtest_add_data_func("/smmuv3-client/may/prefetch/invalidation/off", GINT_TO_POINTER(0),
-                        test_prefetch_inv);
+    qtest_add_data_func("/smmuv3-client/may/prefetch/invalidation/on",
+                        GINT_TO_POINTER(1), test_prefetch_inv);
+    qtest_add_data_func("/smmuv3-client/may/prefetch/invalidation/off",
+                        GINT_TO_POINTER(0), test_prefetch_inv);
     qtest_add_data_func("/smmuv3-client/may/prefetch/broadcast/on",
                         GINT_TO_POINTER(1), test_prefetch_btm);
     qtest_add_data_func("/smmuv3-client/may/prefetch/broadcast/off",
                         GINT_TO_POINTER(0), test_prefetch_btm);
-    qtest_add_data_func("/smmuv3-client/may/prefetch/walk/on", GINT_TO_POINTER(1),
-                        test_prefetch_walk);
-    qtest_add_data_func("/smmuv3-client/may/prefetch/walk/off", GINT_TO_POINTER(0),
-                        test_prefetch_walk);
-    qtest_add_data_func("/smmuv3-client/may/overlap/block/on", GINT_TO_POINTER(1),
-                        test_overlap_block);
-    qtest_add_data_func("/smmuv3-client/may/overlap/block/off", GINT_TO_POINTER(0),
-                        test_overlap_block);
-    qtest_add_data_func("/smmuv3-client/may/overlap/contiguous/on", GINT_TO_POINTER(1),
-                        test_overlap_contig);
-    qtest_add_data_func("/smmuv3-client/may/overlap/contiguous/off", GINT_TO_POINTER(0),
-                        test_overlap_contig);
+    qtest_add_data_func("/smmuv3-client/may/prefetch/walk/on",
+                        GINT_TO_POINTER(1), test_prefetch_walk);
+    qtest_add_data_func("/smmuv3-client/may/prefetch/walk/off",
+                        GINT_TO_POINTER(0), test_prefetch_walk);
+    qtest_add_data_func("/smmuv3-client/may/overlap/block/on",
+                        GINT_TO_POINTER(1), test_overlap_block);
+    qtest_add_data_func("/smmuv3-client/may/overlap/block/off",
+                        GINT_TO_POINTER(0), test_overlap_block);
+    qtest_add_data_func("/smmuv3-client/may/overlap/contiguous/on",
+                        GINT_TO_POINTER(1), test_overlap_contig);
+    qtest_add_data_func("/smmuv3-client/may/overlap/contiguous/off",
+                        GINT_TO_POINTER(0), test_overlap_contig);
     qtest_add_data_func("/smmuv3-client/may/fault-fill/on", GINT_TO_POINTER(1),
                         test_fault_fill);
     qtest_add_data_func("/smmuv3-client/may/fault-fill/off", GINT_TO_POINTER(0),
                         test_fault_fill);
-    qtest_add_data_func("/smmuv3-client/may/unprivileged/on", GINT_TO_POINTER(1),
-                        test_unprivileged);
-    qtest_add_data_func("/smmuv3-client/may/unprivileged/off", GINT_TO_POINTER(0),
-                        test_unprivileged);
+    qtest_add_data_func("/smmuv3-client/may/unprivileged/on",
+                        GINT_TO_POINTER(1), test_unprivileged);
+    qtest_add_data_func("/smmuv3-client/may/unprivileged/off",
+                        GINT_TO_POINTER(0), test_unprivileged);
     qtest_add_data_func("/smmuv3-client/httu/0", GINT_TO_POINTER(0),
                         test_httu);
     qtest_add_data_func("/smmuv3-client/httu/1", GINT_TO_POINTER(1),
                         test_httu);
     qtest_add_data_func("/smmuv3-client/httu/2", GINT_TO_POINTER(2),
                         test_httu);
-    qtest_add_data_func("/smmuv3-client/may/config-cache/on", GINT_TO_POINTER(1),
-                        test_config_cache);
-    qtest_add_data_func("/smmuv3-client/may/config-cache/off", GINT_TO_POINTER(0),
-                        test_config_cache);
+    qtest_add_data_func("/smmuv3-client/may/config-cache/on",
+                        GINT_TO_POINTER(1), test_config_cache);
+    qtest_add_data_func("/smmuv3-client/may/config-cache/off",
+                        GINT_TO_POINTER(0), test_config_cache);
     qtest_add_data_func("/smmuv3-client/posted/command", GINT_TO_POINTER(1),
                         test_posted);
     qtest_add_data_func("/smmuv3-client/posted/command-no-drain",
