@@ -199,7 +199,8 @@ static void audit_entry(Audit *a, SMMUTLBEntry *e)
     }
     if (why) {
         differs(a, e->seq,
-                "%s of ASID %d%s, IOVA 0x%" PRIx64 " level %d%s -> 0x%" PRIx64 " perm %d: memory %s (fetched for SSID %d)",
+                "%s of ASID %d%s, IOVA 0x%" PRIx64 " level %d%s -> "
+                "0x%" PRIx64 " perm %d: memory %s (fetched for SSID %d)",
                 e->table ? "table" : "translation", key->asid,
                 e->aset ? " (ASET)" : "", key->iova, e->level,
                 e->contig ? " contiguous" : "",
