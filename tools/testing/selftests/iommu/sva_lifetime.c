@@ -624,7 +624,8 @@ TEST_F_TIMEOUT(mmap_lock, stranger_closes, 120)
 	ret = other_end(&stranger, 0);
 	hold_end(h);
 	EXPECT_EQ(0, other_end(&near, 0));
-	if (WIFEXITED(ret) && WEXITSTATUS(ret) == 2)
+	/* A close() that waits takes almost as long as fork() */
+	if (WIFEXITED(ret) && WEXITSTATUS(ret) == 2 && seconds < h->seconds / 2)
 		SKIP(return, "fork() was too quick: it ended before close()");
 	EXPECT_EQ(0, ret);
 }
