@@ -80,7 +80,7 @@ def cpio_newc(name: str, data: bytes, mode: int) -> bytes:
 def objects(kernel: str) -> Path:
     """Where testbed/bin/build builds this kernel variant."""
     tree = kernel.removesuffix("-gdb")
-    tree = "mutants" if tree.startswith("mutants") else tree if tree == "mainline" else "linux"
+    tree = "mutants" if tree.startswith("mutants") else tree if tree in ("mainline", "fixes") else "linux"
     return CACHE / tree / f"obj-{kernel}"
 
 
