@@ -979,6 +979,33 @@ static __u64 turn_value(const struct unmapper *u, unsigned int turn)
 	return (turn ? NEW : OLD) | u->slot;
 }
 
+static __u32 rounds(const struct sva_queue *q, unsigned int slot)
+{
+	return __atomic_load_n((__u32 *)((char *)q->page + SVATD_Q_SLOT(slot) +
+					 SVATD_SLOT_COUNT), __ATOMIC_RELAXED);
+}
+
+/*
+ * The device's read is refused. On a slow host that may take its time, in which the
+ * device does not go on reading.
+ */
+static bool refused(struct sva_queue *q, unsigned int slot)
+{
+	unsigned int waited;
+	__u32 before;
+	int status;
+
+	for (waited = 0; waited < SVA_TIMEOUT_MS; waited += STALE_MS) {
+		before = rounds(q, slot);
+		status = sva_wait(q, slot, STALE_MS, NULL);
+		if (status != -ETIMEDOUT)
+			return status == SVATD_ST_FAULT;
+		if (rounds(q, slot) - before > 8)
+			return false;
+	}
+	return false;
+}
+
 static void *unmapper(void *arg)
 {
 	struct unmapper *u = arg;
@@ -1008,7 +1035,7 @@ static void *unmapper(void *arg)
 		}
 		if (munmap(u->window, size))
 			u->failed++;
-		if (sva_wait(u->q, u->slot, STALE_MS, NULL) != SVATD_ST_FAULT)
+		if (!refused(u->q, u->slot))
 			u->stale++;
 	}
 	sva_stop(u->q, u->slot, NULL);

@@ -43,7 +43,7 @@
 /* By then an access has ended, unless it never will */
 #define LOST_MS		SVA_TIMEOUT_MS
 /* By then one that never ends by itself has met every change */
-#define STALE_MS	5000
+#define STALE_MS	SVA_TIMEOUT_MS
 
 static size_t page_size;
 
