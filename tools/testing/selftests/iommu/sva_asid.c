@@ -495,7 +495,8 @@ TEST_F_TIMEOUT(asid, more_processes_than_pins, 300)
 	if (self->btm) {
 		EXPECT_EQ(MANY_PROCESSES, shares + fallbacks + self->shared->refused);
 		EXPECT_LT(0, shares);
-		EXPECT_GT(asids, shares);
+		/* The other half is for processes that are not bound */
+		EXPECT_GE(asids / 2, shares);
 		EXPECT_EQ(shares, asid_trace_live(&self->trace));
 		EXPECT_LE(asid16, fallbacks);
 	}
