@@ -16,6 +16,7 @@
 #include <fcntl.h>
 #include <libgen.h>
 #include <limits.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -371,13 +372,14 @@ static void hold_end(struct hold *h)
 }
 
 /*
- * A file whose pages never come, unless @arrive
+ * A file whose pages never come
  */
 struct never {
 	char dir[32];
 	char file[64];
 	int fd;
 	int asked;		/* reads that have no answer */
+	int fail;		/* reads to fail before that */
 	pthread_t thread;
 };
 
@@ -439,6 +441,11 @@ static void *never_thread(void *arg)
 			never_reply(n->fd, in->unique, 0, &open, sizeof(open));
 			break;
 		case FUSE_READ:
+			if (__atomic_load_n(&n->fail, __ATOMIC_ACQUIRE)) {
+				__atomic_sub_fetch(&n->fail, 1, __ATOMIC_RELEASE);
+				never_reply(n->fd, in->unique, -EIO, NULL, 0);
+				break;
+			}
 			__atomic_add_fetch(&n->asked, 1, __ATOMIC_RELEASE);
 			break;
 		case FUSE_FORGET:
@@ -755,7 +762,7 @@ static void wait_for_ever(struct never *n, struct other *o, enum after after)
 
 	fd = open(n->file, O_RDONLY);
 	p = mmap(NULL, MB, PROT_READ, MAP_PRIVATE, fd, 0);
-	if (p == MAP_FAILED || sva_queue_init(&q))
+	if (p == MAP_FAILED || madvise(p, MB, MADV_RANDOM) || sva_queue_init(&q))
 		_exit(1);
 	if (after == REOPEN_WATCHED && !watch(p, MB))
 		_exit(6);
@@ -793,8 +800,9 @@ FIXTURE_SETUP(never)
 
 FIXTURE_TEARDOWN(never)
 {
-	other_end(&self->o, SIGKILL);
+	/* It may wait for a page, which ends here */
 	never_end(&self->n);
+	other_end(&self->o, SIGKILL);
 	finish(_metadata, &self->c);
 }
 
@@ -870,11 +878,16 @@ TEST_F_TIMEOUT(never, closed, 60)
 static void opened_again(struct __test_metadata *_metadata, struct never *n, struct other *o,
 			 enum after after)
 {
+	struct pollfd says = { .events = POLLIN };
 	double seconds;
 
 	ASSERT_TRUE(waits_for_ever(n, o, after));
+	says.fd = o->from;
 	seconds = now();
 	ASSERT_TRUE(say(o->to, 'g'));
+	ASSERT_EQ(1, poll(&says, 1, SVA_TIMEOUT_MS)) {
+		TH_LOG("the process cannot open the device while a page never comes");
+	}
 	ASSERT_TRUE(hear(o->from, 'c'));
 	seconds = now() - seconds;
 	took("close() and open() while a page never comes", seconds);
@@ -895,6 +908,14 @@ TEST_F_TIMEOUT(never, opened_again, 60)
 TEST_F_TIMEOUT(never, opened_again_watched, 60)
 {
 	opened_again(_metadata, &self->n, &self->o, REOPEN_WATCHED);
+}
+
+/* The same, where the first read fails: the next try releases the mmap_lock as well */
+TEST_F_TIMEOUT(never, opened_again_retried, 60)
+{
+	__atomic_store_n(&self->n.fail, 1, __ATOMIC_RELEASE);
+	opened_again(_metadata, &self->n, &self->o, REOPEN);
+	EXPECT_EQ(0, __atomic_load_n(&self->n.fail, __ATOMIC_ACQUIRE));
 }
 
 /*
