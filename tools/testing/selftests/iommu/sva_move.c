@@ -820,6 +820,7 @@ TEST_F_TIMEOUT(move, stress, 3600)
 	while (now() - start < seconds && m->trace.moves < target && !found) {
 		usleep(50000);
 		/* One is enough to fail */
+		found = __atomic_load_n(&m->shared->bad, __ATOMIC_RELAXED);
 		for (i = 0; i < WORKERS; i++)
 			found |= __atomic_load_n(&w[i].stale.reads, __ATOMIC_RELAXED) |
 				 __atomic_load_n(&w[i].stale.writes, __ATOMIC_RELAXED);
