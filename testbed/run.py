@@ -38,6 +38,7 @@ import vm
 RESULT = re.compile(r"^(not )?ok \d+")
 # build/report/audit.json, a row per guest
 audits: list[dict[str, Any]] = []
+AUDITED = ("translations", "prefetched", "stale", "dropped_full", "conflicts")
 # A case that failed; what says that it was ended and did not end itself
 NOTICED = re.compile(r"\s*not ok \d+ (?:- )?(\S+)")
 ENDED = re.compile(r"#.*(?:Test terminated by timeout|Test terminated unexpectedly|test case timed out|try faulted)")
@@ -291,8 +292,7 @@ def audited(job: Job, audit: dict[str, int], seconds: float) -> list[Case]:
     """Nothing stale may be left in the SMMUs, and nothing may have been forgotten for want of room."""
     if not audit:
         return []
-    names = ("translations", "prefetched", "stale", "dropped_full", "conflicts")
-    audits.append({"suite": job.name, "config": job.config, **{name: audit[name] for name in names}})
+    audits.append({"suite": job.name, "config": job.config, **{name: audit[name] for name in AUDITED}})
     wrong = {name: audit[name] for name in ("stale", "dropped_full") if audit[name]}
     if not wrong or job.config in job.test["negative"].split():
         return []
@@ -471,6 +471,11 @@ def main() -> int:
     for case in cases:
         if case.result == "failed":
             print(f"FAILED {case.suite}@{case.config} {case.case}: {case.detail[-400:]}")
+    # Negative controls left out, which are to have something stale
+    negative = {(job.name, job.config) for job in todo if job.config in job.test["negative"].split()}
+    counted = [row for row in audits if (row["suite"], row["config"]) not in negative]
+    print(f"audits of {len(counted)} guests: "
+          + ", ".join(f"{sum(row[name] for row in counted)} {name}" for name in AUDITED))
     count = {r: sum(c.result == r for c in cases) for r in ("passed", "failed", "skipped")}
     print(f"{count['passed']} passed, {count['failed']} failed, {count['skipped']} skipped")
     return 1 if count["failed"] or not count["passed"] else 0
