@@ -97,6 +97,19 @@ def inventory() -> configparser.ConfigParser:
     return cfg
 
 
+def modes(cfg: configparser.ConfigParser) -> list[str]:
+    """The table of README.md: which mutants are noticed thanks to which mode of the SMMU."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for section in cfg.sections():
+        name, _, mode = section.removeprefix("mutant ").partition("/")
+        if section.startswith("mutant ") and mode:
+            where = f"`{cfg[section]['caught_by']}@{cfg[section]['config']}`"
+            found.setdefault(mode, {}).setdefault(where, []).append(f"`{name.partition('+')[0]}`")
+    return ["| with this mode | these mutants are noticed, and not without it | by |", "| --- | --- | --- |",
+            *(f"| `{mode}` | {', '.join(names)} | {where} |" for mode, by in sorted(found.items())
+              for where, names in by.items())]
+
+
 def near(word: str, words: Iterable[str]) -> str:
     """What a mistyped word may have been, to say."""
     words = sorted(words)
@@ -422,6 +435,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--long", action="store_true", help="what takes long as well")
     parser.add_argument("--list", action="store_true", help="what there is, and stop")
+    parser.add_argument("--modes", action="store_true", help="the table of modes and mutants in README.md, and stop")
     parser.add_argument("--image", metavar="FILE", help="boot this kernel instead of those in tests.cfg")
     parser.add_argument("--shell", metavar="KERNEL", help="a prompt in the guest instead of tests")
     parser.add_argument("--gdb", metavar="KERNEL", help="the same, waiting for gdb")
@@ -432,6 +446,9 @@ def main() -> int:
         config = machine(kernel)
         return vm.interactive(config["qemu"], config["kernel"], f"kunit.enable=0 {config['append']}", bool(args.gdb),
                               config["guest"])
+    if args.modes:
+        print("\n".join(modes(inventory())))
+        return 0
     todo = jobs(inventory(), args.only, args.long)
     if args.image:
         if not Path(args.image).is_file():

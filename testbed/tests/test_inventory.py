@@ -79,6 +79,18 @@ class Inventory(unittest.TestCase):
             made |= set(re.findall(r"\bMUTANT\((\w+)\)", added)) - {"name"}
         self.assertEqual(made, {re.split("[/+]", s.split()[1])[0] for s in self.mutants})
 
+    def test_modes_matter(self) -> None:
+        """Each mode that is on in every machine, and HTTU, has a mutant that is noticed thanks to it; README says which."""
+        table = run.modes(self.cfg)
+        self.assertIn("\n".join(table), (vm.TOP / "README.md").read_text(), "testbed/run.py --modes prints the table")
+        judge = set(re.findall(r"arm-smmuv3\.(x-[\w-]+)", self.cfg["DEFAULT"]["judge"])) | {"httu"}
+        shown = {row.split("`")[1] for row in table[2:]}
+        self.assertEqual(judge - shown, {
+            "x-iotlb-size",     # a run fails if room is wanting
+            "x-counters",       # changes nothing
+            "x-unprivileged",   # only CPUs with FEAT_PAN3 have pages that the kernel can read and a process cannot
+        })
+
     def test_mutants_have_a_control(self) -> None:
         """What notices a mistake runs on that machine without one as well, where it must pass.
 
