@@ -18,6 +18,7 @@
 /* SMMU register page 0 */
 #define SMMU_IDR0		0x00
 #define IDR0_BTM		0x20
+#define IDR0_HTTU_SHIFT		6
 #define IDR0_ASID16		0x1000
 #define SMMU_CR2		0x2c
 #define CR2_PTM			0x4
@@ -170,6 +171,17 @@ static __u32 smmu_read(const struct smmu *smmu, unsigned int offset)
 bool smmu_asid16(const struct smmu *smmu)
 {
 	return smmu_read(smmu, SMMU_IDR0) & IDR0_ASID16;
+}
+
+/**
+ * smmu_httu() - What the SMMU updates of a page table by itself
+ * @smmu: a mapped SMMU
+ *
+ * Return: IDR0.HTTU: nothing (0), the Access flag (1), and the dirty state (2).
+ */
+unsigned int smmu_httu(const struct smmu *smmu)
+{
+	return smmu_read(smmu, SMMU_IDR0) >> IDR0_HTTU_SHIFT & 3;
 }
 
 /**
