@@ -98,7 +98,7 @@ static bool atos_config(SMMUv3State *s, SMMUEventInfo *event, SMMUTransCfg *cfg)
     return cached;
 }
 
-/* A walk that uses no TLB entry and leaves none; of stage 1 alone if @s1_only */
+/* A walk without the TLB, of stage 1 alone if @s1_only */
 static bool atos_walk(SMMUv3State *s, SMMUTransCfg *cfg, uint64_t addr,
                       bool s1_only, IOMMUTLBEntry *entry,
                       SMMUPTWEventInfo *info)

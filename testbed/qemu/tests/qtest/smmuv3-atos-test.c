@@ -211,7 +211,8 @@ static void test_config(void)
     qtest_writeq(f->qts, ste, QSMMU_STE0_V |
                  QSMMU_STE0_CONFIG(QSMMU_STE_BYPASS));
     g_assert_cmphex(ASK(f, READ_A), ==, FAULT(INV_STAGE));
-    qtest_writeq(f->qts, ste, QSMMU_STE0_V | QSMMU_STE0_CONFIG(QSMMU_STE_ABORT));
+    qtest_writeq(f->qts, ste, QSMMU_STE0_V |
+                 QSMMU_STE0_CONFIG(QSMMU_STE_ABORT));
     g_assert_cmphex(ASK(f, READ_A), ==, FAULT(INV_STAGE));
     /* What is illegal is so before the stage is looked at */
     qtest_writeq(f->qts, ste, ste0 | QSMMU_STE0_S1CDMAX(31));
@@ -532,7 +533,8 @@ static void broadcast(Fixture *f, const Kind *kind)
 
 static void heard(const char *args, const Kind *kind, bool expected)
 {
-    g_autofree char *all = g_strdup_printf("-global arm-smmuv3.btm=on %s", args);
+    g_autofree char *all = g_strdup_printf("-global arm-smmuv3.btm=on %s",
+                                           args);
     Fixture *f = setup(all);
 
     g_assert_cmphex(ASK(f, READ_A), ==, PAGE_AT(f->pa));
