@@ -385,8 +385,13 @@ static int btm_check_cpu_online(unsigned int cpu, struct hlist_node *node)
 	struct arm_smmu_device *smmu =
 		hlist_entry(node, struct arm_smmu_device, btm_node);
 	const char *kind = "";
-	int ret = btm_check_this_cpu(smmu, &kind);
+	int ret;
 
+	/* After arm_smmu_device_shutdown() there is nobody to ask */
+	if (!(readl_relaxed(smmu->base + ARM_SMMU_CR0ACK) & CR0_SMMUEN))
+		return 0;
+
+	ret = btm_check_this_cpu(smmu, &kind);
 	trace_arm_smmu_btm_check(smmu, cpu, kind, ret);
 	if (!ret) {
 		dev_err(smmu->dev, "CPU%u: TLBI by %s is not obeyed\n", cpu,
