@@ -298,7 +298,10 @@ def run_mutant(job: Job, verbose: bool, reverted: str = "") -> list[Case]:
 def environment(job: Job) -> str:
     """What a test in the guest cannot know by itself: the machine's description."""
     assert job.machine
-    return f"export SVA_LISTENS='{' '.join(f'{REGISTERS[s]:x}' for s in job.machine['listens'].split())}'\n"
+    return (f"export SVA_LISTENS='{' '.join(f'{REGISTERS[s]:x}' for s in job.machine['listens'].split())}'\n"
+            f"export SVA_CONFIG={job.machine.name.removeprefix('config ')}\n"
+            f"export SVA_BTM={shlex.quote(job.machine.get('btm', ''))}"
+            f" SVA_CHECKED={shlex.quote(job.machine.get('checked', ''))}\n")
 
 
 def audited(job: Job, audit: dict[str, int], seconds: float) -> list[Case]:
