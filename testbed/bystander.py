@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
-import json
 import re
 import shlex
 import sys
 from typing import Any
 
+import report
 import run as tests
 import vm
 
@@ -73,9 +73,7 @@ def main() -> int:
             print(f"  {workload:9} {rows[-1]['times']:5}" + "".join(f" {more[c]:14}" for c in COLUMNS))
     if not counts["count-on", "bound"]["asid_entries"] or not counts["count-on", "vmalloc"]["all_entries"]:
         sys.exit("bystander.py: error: nothing was dropped where something had to be")
-    path = vm.BUILD / "report" / "bystander.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("[\n" + ",\n".join(json.dumps(r) for r in rows) + "\n]\n")
+    path = report.write("bystander.json", rows)
     print(f"\nThe same numbers: {path}")
     return 0
 
