@@ -30,7 +30,7 @@ table { border-collapse: collapse } th, td { padding: 2px 8px; text-align: right
 th { font-weight: 600 } th:first-child, td:first-child { text-align: left; white-space: nowrap }
 .matrix { font-size: 12px }
 .matrix td { text-align: center; min-width: 3.2em; border: 1px solid #fff; padding: 1px 3px }
-.matrix td:first-child, .matrix td:last-child { text-align: left } .matrix thead th { vertical-align: bottom }
+.matrix td:first-child, .matrix td:last-child, .matrix th:last-child { text-align: left } .matrix th { vertical-align: bottom }
 .matrix thead span { writing-mode: vertical-rl; transform: rotate(180deg); font-weight: 400; white-space: nowrap }
 .matrix tbody tr:hover { background: #f4f4f4 }
 .passed { background: #cdeccd } .failed { background: #d33; color: #fff }
@@ -108,7 +108,8 @@ def junit(tests: Rows) -> str:
         for row in rows:
             inner = {"failed": "failure", "skipped": "skipped"}.get(row["result"])
             lines.append(f"<testcase classname={attribute(suite)} name={attribute(row['case'])} "
-                         f"time=\"{row['seconds']:.3f}\"" + (f"><{inner} message={attribute(row['detail'])}/></testcase>" if inner else "/>"))
+                         f"time=\"{row['seconds']:.3f}\""
+                         + (f"><{inner} message={attribute(row['detail'])}/></testcase>" if inner else "/>"))
         lines.append("</testsuite>")
     return "\n".join(lines) + "\n</testsuites>\n"
 
@@ -182,11 +183,11 @@ def page(tests: Rows) -> str:
     sections = []
     if failed := [r for r in tests if r["result"] == "failed"]:
         sections.append(("failed", "Failed", "".join(
-            f"<details open><summary>{escape(r['suite'])}@{escape(r['config'])} <b>{escape(r['case'])}</b></summary>"
+            f"<details{' open' if len(failed) < 6 else ''}><summary>{escape(r['suite'])}@{escape(r['config'])} <b>{escape(r['case'])}</b></summary>"
             f"<pre>{escape(r['detail'])}</pre></details>" for r in failed)))
     if ours := {job: rows for job, rows in jobs.items() if job[0] not in LISTS and job[1] != "host"}:
-        sections.append(("matrix", "Tests by machine", "<p>Cases that passed; + that skipped. Red: failed, of how many. "
-                         "A negative control passes if its cases fail.</p>" + matrix(ours)))
+        sections.append(("matrix", "Tests by machine", "<p>Cases that passed; + that skipped. Red: failed, of how "
+                         "many. A negative control passes if its cases fail.</p>" + matrix(ours)))
     for name, title in (*LISTS.items(), ("host", "Tests without a guest")):
         if some := [chip(config.rpartition("/")[2].removesuffix(".patch") if name != "host" else suite, rows)
                     for (suite, config), rows in jobs.items() if name == (suite if name != "host" else config)]:
