@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Count what an SMMU that listens to broadcast TLBIs forgets for nothing.
+"""Count what an SMMU that obeys broadcast TLBIs over-invalidates.
 
 The bystander is the guest's console, a virtio device in a DMA domain: its rings,
 buffers and MSI doorbell are in the IOTLB, which never evicts. Processes that are
@@ -59,7 +59,7 @@ def count(machine: str, workload: str) -> collections.Counter[str]:
 
 def main() -> int:
     runs = [(m, w) for m in MACHINES for w in WORKLOADS]
-    print("\n==> What it forgets for nothing: TLBIs while processes work, and the TLB entries that these dropped",
+    print("\n==> Over-invalidation: TLBIs while processes work, and the TLB entries of another device that these dropped",
           flush=True)
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         counts = dict(zip(runs, pool.map(lambda run: count(*run), runs)))

@@ -53,6 +53,8 @@ def write(name: str, rows: Rows, ran: Iterable[tuple[str, str]] | None = None) -
     tests = read("tests.json")
     replace(REPORT / "tests.tap", ktap(tests))
     replace(REPORT / "junit.xml", junit(tests))
+    if rows := read("demo.json"):
+        replace(REPORT / "demo.svg", bars(rows))
     replace(REPORT / "index.html", page(tests))
     return path
 
@@ -177,13 +179,48 @@ def costs(rows: Rows) -> str:
     return table(lines)
 
 
+def bars(rows: Rows) -> str:
+    """demo.json as an SVG: how many times the instructions of an unbound process, and how many commands."""
+    kernels = list(dict.fromkeys(r["kernel"] for r in rows))
+    at = {(r["kernel"], r["op"], r["pages"], r["bound"]): r for r in rows}
+    ops = [(op, pages) for op, pages in dict.fromkeys((r["op"], r["pages"]) for r in rows)
+           if pages in (1, 64, 512, 4096) and all((k, op, pages, b) in at for k in kernels for b in (False, True))]
+    colors = dict(zip(kernels, ("#c0392b", "#2e86c1") if len(kernels) < 3 else ("#7f8c8d", "#c0392b", "#2e86c1")))
+    height, step = 12, 12 * len(kernels) + 10
+    most = max((at[k, *op, True]["instructions"] / at[k, *op, False]["instructions"] for k in kernels for op in ops),
+               default=1)
+    scale = 360 / max(most - 0.9, 0.1)      # from x0.9
+    out = []
+    for n, kernel in enumerate(kernels):
+        out.append(f'<rect x="{150 + 130 * n}" y="34" width="12" height="12" fill="{colors[kernel]}"/>'
+                   f'<text x="{167 + 130 * n}" y="44">{escape(kernel)}</text>')
+    y = 64
+    for op, pages in ops:
+        out.append(f'<text x="140" y="{y + step // 2 - 2}" text-anchor="end">{escape(op)} {pages}</text>')
+        for n, kernel in enumerate(kernels):
+            free, bound = at[kernel, op, pages, False], at[kernel, op, pages, True]
+            ratio = bound["instructions"] / free["instructions"]
+            width = max((ratio - 0.9) * scale, 1)
+            said = "no command" if not bound["commands"] else f"{bound['commands']:.0f} commands"
+            out.append(f'<rect x="150" y="{y + n * height}" width="{width:.0f}" height="{height - 2}" '
+                       f'fill="{colors[kernel]}"/><text x="{156 + width:.0f}" y="{y + n * height + 9}" '
+                       f'font-size="10">&#215;{ratio:.2f}, {said}</text>')
+        y += step
+    return ("<!-- SPDX-License-Identifier: GPL-2.0-or-later -->\n"
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="700" height="{y + 10}" font-family="sans-serif" '
+            f'font-size="12"><rect width="700" height="{y + 10}" fill="white"/>'
+            '<text x="10" y="20" font-size="14">Guest instructions of an operation: times those of a process that is '
+            'not bound; SMMU commands</text>' + "\n".join(out) + "</svg>\n")
+
+
 def page(tests: Rows) -> str:
     jobs = by_job(tests)
     n = count(tests)
     sections = []
     if failed := [r for r in tests if r["result"] == "failed"]:
         sections.append(("failed", "Failed", "".join(
-            f"<details{' open' if len(failed) < 6 else ''}><summary>{escape(r['suite'])}@{escape(r['config'])} <b>{escape(r['case'])}</b></summary>"
+            f"<details{' open' if len(failed) < 6 else ''}><summary>{escape(r['suite'])}@{escape(r['config'])} "
+            f"<b>{escape(r['case'])}</b></summary>"
             f"<pre>{escape(r['detail'])}</pre></details>" for r in failed)))
     if ours := {job: rows for job, rows in jobs.items() if job[0] not in LISTS and job[1] != "host"}:
         sections.append(("matrix", "Tests by machine", "<p>Cases that passed; + that skipped. Red: failed, of how "
@@ -193,7 +230,8 @@ def page(tests: Rows) -> str:
                     for (suite, config), rows in jobs.items() if name == (suite if name != "host" else config)]:
             sections.append((name, title, "".join(some)))
     if rows := read("demo.json"):
-        sections.append(("cost", "What it costs: SMMU commands, guest instructions not bound and bound", costs(rows)))
+        sections.append(("cost", "What it costs: SMMU commands, guest instructions not bound and bound",
+                         f"<p><img src=demo.svg alt=cost></p>{costs(rows)}"))
     if curves := sorted(REPORT.glob("cost-*.svg")):
         sections.append(("curves", "Cost by size and by threads", "".join(
             f"<p><img src=\"{c.name}\" alt=\"{c.stem}\"></p>" for c in curves)))
