@@ -13,7 +13,7 @@ export BUILD := $(abspath $(BUILD))
 
 BED	:= testbed
 CACHE	:= $(or $(SVA_BTM_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sva-btm)
-TOOL	:= $(BED)/bin/series
+TOOL	:= $(BED)/bin/patches
 py	:= PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3
 quote	= '$(subst ','\'',$1)'
 

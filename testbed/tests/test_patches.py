@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The series tool, on toy trees: both ways, to the byte, and what it refuses."""
+"""The tool patches, on toy trees: both ways, to the byte, and what it refuses."""
 
 import contextlib
 import hashlib
@@ -14,12 +14,12 @@ import tempfile
 import unittest
 from pathlib import Path
 
-TOOL = Path(__file__).resolve().parent.parent / "bin/series"
+TOOL = Path(__file__).resolve().parent.parent / "bin/patches"
 sys.dont_write_bytecode = True  # not beside the tool
-loader = importlib.machinery.SourceFileLoader("series", str(TOOL))
-spec = importlib.util.spec_from_loader("series", loader)
+loader = importlib.machinery.SourceFileLoader("patches", str(TOOL))
+spec = importlib.util.spec_from_loader("patches", loader)
 assert spec
-tool = sys.modules["series"] = importlib.util.module_from_spec(spec)
+tool = sys.modules["patches"] = importlib.util.module_from_spec(spec)
 loader.exec_module(tool)
 sys.dont_write_bytecode = False
 
@@ -123,7 +123,7 @@ class SeriesTest(unittest.TestCase):
         status, _, err = self.call(*args)
         self.assertEqual(status, 1, "should have been refused")
         for line in err.splitlines():
-            self.assertTrue(line.startswith("series: error: "), err)
+            self.assertTrue(line.startswith("patches: error: "), err)
         self.assertRegex(err, says)
         return err
 
