@@ -17,8 +17,6 @@ import configparser
 import dataclasses
 import difflib
 import importlib
-import io
-import json
 import os
 import re
 import shlex
@@ -33,6 +31,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import report
 import vm
 
 RESULT = re.compile(r"^(not )?ok \d+")
@@ -298,7 +297,10 @@ def run_mutant(job: Job, verbose: bool, reverted: str = "") -> list[Case]:
 def environment(job: Job) -> str:
     """What a test in the guest cannot know by itself: the machine's description."""
     assert job.machine
-    return f"export SVA_LISTENS='{' '.join(f'{REGISTERS[s]:x}' for s in job.machine['listens'].split())}'\n"
+    return (f"export SVA_LISTENS='{' '.join(f'{REGISTERS[s]:x}' for s in job.machine['listens'].split())}'\n"
+            f"export SVA_CONFIG={job.machine.name.removeprefix('config ')}\n"
+            f"export SVA_BTM={shlex.quote(job.machine.get('btm', ''))}"
+            f" SVA_CHECKED={shlex.quote(job.machine.get('checked', ''))}\n")
 
 
 def audited(job: Job, result: vm.Result) -> list[Case]:
@@ -414,21 +416,6 @@ def run(job: Job, verbose: bool) -> list[Case]:
         return job.failed("run", str(e), 0)
 
 
-def report(name: str, new: list[dict[str, Any]], ran: set[tuple[str, str]]) -> None:
-    """Merge into a report: a run of some tests replaces just their rows."""
-    path = vm.BUILD / "report" / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        old = [r for r in json.loads(path.read_text()) if (r["suite"], r["config"]) not in ran]
-    except (OSError, ValueError):
-        old = []
-    rows = old + new
-    tmp = path.with_suffix(".new")
-    with io.open(tmp, "w", encoding="utf-8") as f:
-        f.write("[\n" + ",\n".join(json.dumps(r) for r in rows) + "\n]\n")
-    tmp.replace(path)
-
-
 def summary(job: Job, cases: list[Case], done: int, total: int, seconds: float) -> str:
     count = {r: sum(c.result == r for c in cases) for r in ("passed", "failed", "skipped")}
     text = ", ".join(f"{n} {r}" for r, n in count.items() if n)
@@ -487,8 +474,8 @@ def main() -> int:
                 elif case.result == "skipped":
                     print(f"        skipped {case.case}: {case.detail}", flush=True)
     ran = {(c.suite, c.config) for c in cases}
-    report("tests.json", [dataclasses.asdict(c) for c in cases], ran)
-    report("audit.json", audits, ran)
+    report.write("audit.json", audits, ran)
+    report.write("tests.json", [dataclasses.asdict(c) for c in cases], ran)
     # Again, in short: what a CI keeps of its log may be the end alone
     for case in cases:
         if case.result == "failed":
@@ -499,7 +486,8 @@ def main() -> int:
     print(f"audits of {len(counted)} guests: "
           + ", ".join(f"{sum(row[name] for row in counted)} {name}" for name in AUDITED))
     count = {r: sum(c.result == r for c in cases) for r in ("passed", "failed", "skipped")}
-    print(f"{count['passed']} passed, {count['failed']} failed, {count['skipped']} skipped")
+    print(f"{count['passed']} passed, {count['failed']} failed, {count['skipped']} skipped: "
+          f"{report.REPORT / 'index.html'}")
     return 1 if count["failed"] or not count["passed"] else 0
 
 

@@ -26,8 +26,9 @@
 #define SMMU_CMDQ_PROD		0x98
 #define CMDQ_LOG2SIZE		0x1f
 
-/* Per CPU: for some 50000 events between two calls of asid_trace_update() */
-#define TRACE_BUFFER_KB		"4096"
+/* For some 50000 events between two calls of asid_trace_update(), on up to 16 CPUs */
+#define TRACE_BUFFERS_KB	65536
+#define TRACE_BUFFER_KB		4096
 
 /**
  * cpu_asids() - How many ASIDs the CPUs have for processes
@@ -277,6 +278,7 @@ static const char *find_tracefs(void)
 int asid_trace_open(struct asid_trace *t)
 {
 	const char *tracefs = find_tracefs();
+	long size = TRACE_BUFFERS_KB / sysconf(_SC_NPROCESSORS_CONF);
 	char path[PATH_MAX];
 	int ret;
 
@@ -295,7 +297,9 @@ int asid_trace_open(struct asid_trace *t)
 		t->instance[0] = '\0';
 		goto out;
 	}
-	ret = write_file(t->instance, "buffer_size_kb", TRACE_BUFFER_KB);
+	/* Each CPU has one */
+	snprintf(path, sizeof(path), "%ld", size < TRACE_BUFFER_KB ? size : TRACE_BUFFER_KB);
+	ret = write_file(t->instance, "buffer_size_kb", path);
 	if (!ret)
 		ret = write_file(t->instance, "events/arm_smmu_v3/enable", "1");
 	if (ret)
