@@ -17,6 +17,7 @@ import re
 import sys
 from typing import TypedDict
 
+import report
 import run as tests
 import vm
 
@@ -92,9 +93,7 @@ def main() -> int:
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         rows = [row for rs in pool.map(costs, columns) for row in rs]
     table(rows, columns)
-    path = vm.BUILD / "report" / "demo.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("[\n" + ",\n".join(json.dumps(r) for r in rows) + "\n]\n")
+    path = report.write("demo.json", [dict(r) for r in rows])
     print(f"\nThe same numbers: {path}")
     return 0
 

@@ -55,7 +55,7 @@ def write(name: str, tree: str, args: argparse.Namespace, meaning: str) -> None:
     out.mkdir(parents=True, exist_ok=True)
     letter.write_text(cover.letter(name, tree, meaning, args.unmeasured))
     prefix = [] if args.author else ["PREVIEW"]
-    command = [vm.TOP / "testbed/bin/series", "--dir", vm.TOP, "mails", "--base", vm.CACHE / "base/linux", "--out", out,
+    command = [vm.TOP / "testbed/bin/patches", "--dir", vm.TOP, "mails", "--base", vm.CACHE / "base/linux", "--out", out,
                "--part", name, "--cover", letter, "--maintainers", vm.LINUX, "--below", posting.trees[tree],
                "--prefix", " ".join([*prefix, *posting.prefix.split()])]
     for option in ("author", "version"):
