@@ -316,15 +316,20 @@ def environment(job: Job) -> str:
             f" SVA_CHECKED={shlex.quote(job.machine.get('checked', ''))}\n")
 
 
-def audited(job: Job, audit: dict[str, int], seconds: float) -> list[Case]:
+def audited(job: Job, result: vm.Result) -> list[Case]:
     """Nothing stale may be left in the SMMUs, and nothing may have been forgotten for want of room."""
+    audit = result.audit
     if not audit:
         return []
-    audits.append({"suite": job.name, "config": job.config, **{name: audit[name] for name in AUDITED}})
+    row: dict[str, Any] = {"suite": job.name, "config": job.config, **{name: audit[name] for name in AUDITED}}
+    # What testbed/guest/strangers says at its end
+    if match := re.search(r'"differs_from_unbound": (\d+)', "\n".join(result.text())):
+        row["differs_from_unbound"] = int(match[1])
+    audits.append(row)
     wrong = {name: audit[name] for name in ("stale", "dropped_full") if audit[name]}
     if not wrong or job.config in job.test["negative"].split():
         return []
-    return job.failed("audit", f"the SMMUs' caches: {wrong}; QEMU lists what is stale on the console", seconds)
+    return job.failed("audit", f"the SMMUs' caches: {wrong}; QEMU lists what is stale on the console", result.seconds)
 
 
 def run_guest(job: Job, verbose: bool) -> list[Case]:
@@ -343,7 +348,7 @@ def run_guest(job: Job, verbose: bool) -> list[Case]:
     error = result.error
     if error.startswith("the guest's commands ended") and any(r == "failed" for _, r, _, _ in cases):
         error = ""      # said case by case
-    out = judge(job, cases) + audited(job, result.audit, result.seconds)
+    out = judge(job, cases) + audited(job, result)
     console = result.console.read_text(errors="replace").replace("\r", "")
     said = f"broadcast TLB maintenance {job.machine['btm']}\n"
     if job.machine["btm"] and said not in console:

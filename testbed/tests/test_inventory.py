@@ -90,7 +90,7 @@ class Inventory(unittest.TestCase):
         self.assertEqual(made, {re.split("[/+]", s.split()[1])[0] for s in self.mutants})
 
     def test_modes_matter(self) -> None:
-        """Each mode that is on in every machine, and HTTU, has a mutant that is noticed thanks to it; testbed/README.md says which."""
+        """Each mode that is on in every machine, and HTTU, has a mutant noticed thanks to it. README.md here says which."""
         table = run.modes(self.cfg)
         self.assertIn("\n".join(table), (vm.TOP / "testbed/README.md").read_text(), "testbed/run.py --modes prints the table")
         judge = set(re.findall(r"arm-smmuv3\.(x-[\w-]+)", self.cfg["DEFAULT"]["judge"])) | {"httu"}

@@ -347,9 +347,12 @@ static void evaluate(struct asid_trace *t, const char *line)
 		return;
 	}
 	p = strstr(line, "arm_smmu_asid_");
-	if (!p || sscanf(p, "arm_smmu_asid_%31[a-z]: %63s %*[a-z]=%u %*[a-z]=%u", event, smmu,
-			 &a, &b) < 3)
+	if (!p || sscanf(p, "arm_smmu_asid_%31[a-z]: %63s old=%u asid=%u", event, smmu, &a,
+			 &b) != 4)
 		return;
+	/* There was none before */
+	if (!strcmp(event, "share"))
+		a = b;
 	live = live_asids(t, smmu);
 	if (!live || a >= MAX_ASIDS) {
 		t->errors++;
