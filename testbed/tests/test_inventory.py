@@ -60,6 +60,14 @@ class Inventory(unittest.TestCase):
                 self.assertTrue(configs, f"{test}: {pattern}")
                 self.assertFalse(negative & set(configs), f"{test}: a negative control may not skip {pattern}")
 
+    def test_firmware(self) -> None:
+        """ACPI takes firmware and a kernel with ACPI; what is asserted of it is what the machine has."""
+        for name in self.machines:
+            machine = self.cfg[f"config {name}"]
+            acpi = "-bios" in machine["qemu"]
+            self.assertEqual("acpi" if acpi else "dt", machine["firmware"], name)
+            self.assertTrue(not acpi or machine["kernel"] == "server", name)
+
     def test_listening_smmus_exist(self) -> None:
         for name in self.machines:
             machine = self.cfg[f"config {name}"]
@@ -186,6 +194,13 @@ class Judge(unittest.TestCase):
         self.assertFalse(said("pcie.0 rp1", "all", pcie_0=1, rp1=0))
         self.assertFalse(said("pcie.0", "all", pcie_0=1, rp1=1))
         self.assertFalse(said("pcie.0 rp1", "first", pcie_0=1))
+
+    def test_described(self) -> None:
+        dt = "<6>[    0.0] Machine model: linux,dummy-virt\n"
+        acpi = "<6>[    0.0] ACPI: IORT 0x000000007BDF0000 00012C (v03 BOCHS  BXPC     00000001 BXPC 00000001)\n"
+        for firmware, console, want in (("dt", dt, True), ("dt", acpi, False), ("dt", "", False), ("dt", dt + acpi, False),
+                                        ("acpi", acpi, True), ("acpi", dt, False), ("acpi", dt + acpi, False)):
+            self.assertEqual(want, not run.described(firmware, console), (firmware, console))
 
     def test_noticed(self) -> None:
         """A mutant is noticed by an assertion; what else happens is called by its name."""
