@@ -774,7 +774,7 @@ TEST_F_TIMEOUT(page, private_file, 120)
  * address. Others get their tables in between, so that the next has another one.
  */
 #define LONELY		((char *)0x1000000000)
-#define TABLE_SPAN	(512UL << 20)	/* not less than what a table covers, whatever the page size */
+#define TABLE_SPAN	(512UL << 20)	/* of a table with pages of 64K, the largest */
 #define LONELIES	64
 
 TEST_F_TIMEOUT(page, new_table, 120)
@@ -787,7 +787,8 @@ TEST_F_TIMEOUT(page, new_table, 120)
 			char *p = LONELY + i * TABLE_SPAN;
 
 			ASSERT_EQ(p, mmap(p, page_size, PROT_READ | PROT_WRITE,
-					  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0));
+					  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
+					  -1, 0));
 			store(p, NEW | round << 8 | i);
 		}
 		EXPECT_EQ(SVATD_ST_OK, device_load(&self->q, page, &seen)) {
