@@ -233,6 +233,19 @@ def deaf(job: Job, result: vm.Result) -> str:
     return f"SMMUs that listen: {listens or 'none'}; " + ", ".join(wrong) if wrong else ""
 
 
+# What the kernel's log says of each way to be told of the machine, and what only the other one says
+DESCRIBED = {"dt": (r"Machine model: linux,dummy-virt\b", r"ACPI: IORT 0x"),
+             "acpi": (r"ACPI: IORT 0x", r"Machine model: ")}
+
+
+def described(firmware: str, console: str) -> str:
+    """Why this boot was not described by what the machine's section says; empty if it was."""
+    wanted, other = DESCRIBED[firmware]
+    if not re.search(wanted, console):
+        return f"firmware = {firmware}, but the kernel did not log: {wanted}"
+    return f"firmware = {firmware}, but the kernel logged: {other}" if re.search(other, console) else ""
+
+
 def noticed(result: vm.Result, complained: list[str]) -> tuple[str, str]:
     """How a mistake showed, and what said so. A failed assertion counts before what else there is."""
     since: list[str] = []
@@ -303,15 +316,20 @@ def environment(job: Job) -> str:
             f" SVA_CHECKED={shlex.quote(job.machine.get('checked', ''))}\n")
 
 
-def audited(job: Job, audit: dict[str, int], seconds: float) -> list[Case]:
+def audited(job: Job, result: vm.Result) -> list[Case]:
     """Nothing stale may be left in the SMMUs, and nothing may have been forgotten for want of room."""
+    audit = result.audit
     if not audit:
         return []
-    audits.append({"suite": job.name, "config": job.config, **{name: audit[name] for name in AUDITED}})
+    row: dict[str, Any] = {"suite": job.name, "config": job.config, **{name: audit[name] for name in AUDITED}}
+    # What testbed/guest/strangers says at its end
+    if match := re.search(r'"differs_from_unbound": (\d+)', "\n".join(result.text())):
+        row["differs_from_unbound"] = int(match[1])
+    audits.append(row)
     wrong = {name: audit[name] for name in ("stale", "dropped_full") if audit[name]}
     if not wrong or job.config in job.test["negative"].split():
         return []
-    return job.failed("audit", f"the SMMUs' caches: {wrong}; QEMU lists what is stale on the console", seconds)
+    return job.failed("audit", f"the SMMUs' caches: {wrong}; QEMU lists what is stale on the console", result.seconds)
 
 
 def run_guest(job: Job, verbose: bool) -> list[Case]:
@@ -330,10 +348,13 @@ def run_guest(job: Job, verbose: bool) -> list[Case]:
     error = result.error
     if error.startswith("the guest's commands ended") and any(r == "failed" for _, r, _, _ in cases):
         error = ""      # said case by case
-    out = judge(job, cases) + audited(job, result.audit, result.seconds)
+    out = judge(job, cases) + audited(job, result)
+    console = result.console.read_text(errors="replace").replace("\r", "")
     said = f"broadcast TLB maintenance {job.machine['btm']}\n"
-    if job.machine["btm"] and said not in result.console.read_text(errors="replace").replace("\r", ""):
+    if job.machine["btm"] and said not in console:
         out += job.failed("log", f"the kernel did not log: {said}", result.seconds)
+    if why := described(job.machine["firmware"], console):
+        out += job.failed("firmware", why, result.seconds)
     if complained := unannounced(job, result):
         out += job.failed("complaints", f"{len(complained)} that were not announced:\n" + "\n".join(complained[:12]),
                           result.seconds)

@@ -30,6 +30,8 @@ CACHE = Path(os.environ.get("SVA_BTM_CACHE")
 LINUX = CACHE / "linux/src"
 QEMU_OBJ = CACHE / "qemu/obj"
 QEMU = QEMU_OBJ / "qemu-system-aarch64"
+# Where QEMU finds what -bios names
+FIRMWARE = CACHE / "tools/efi/usr/share/qemu-efi-aarch64"
 
 # A kernel in trouble, as arm64 says it
 SPLAT = re.compile(
@@ -92,7 +94,7 @@ def command(machine: str, kernel: str, append: str, initrd: Path, *before: str) 
     """QEMU's command line for this machine and kernel: a variant, or the path of an Image."""
     image = Path(kernel) if "/" in kernel else objects(kernel) / "arch/arm64/boot/Image"
     more = shlex.split(os.environ.get("QEMU_ARGS", ""))
-    return [str(QEMU), *BASE, *before, *shlex.split(machine), *more, "-kernel", str(image),
+    return [str(QEMU), *BASE, "-L", str(FIRMWARE), *before, *shlex.split(machine), *more, "-kernel", str(image),
             "-initrd", str(initrd), "-append", f"console=ttyAMA0 {append}".strip()]
 
 

@@ -60,6 +60,14 @@ class Inventory(unittest.TestCase):
                 self.assertTrue(configs, f"{test}: {pattern}")
                 self.assertFalse(negative & set(configs), f"{test}: a negative control may not skip {pattern}")
 
+    def test_firmware(self) -> None:
+        """ACPI takes firmware and a kernel with ACPI; what is asserted of it is what the machine has."""
+        for name in self.machines:
+            machine = self.cfg[f"config {name}"]
+            acpi = "-bios" in machine["qemu"]
+            self.assertEqual("acpi" if acpi else "dt", machine["firmware"], name)
+            self.assertTrue(not acpi or machine["kernel"] == "server", name)
+
     def test_listening_smmus_exist(self) -> None:
         for name in self.machines:
             machine = self.cfg[f"config {name}"]
@@ -82,7 +90,7 @@ class Inventory(unittest.TestCase):
         self.assertEqual(made, {re.split("[/+]", s.split()[1])[0] for s in self.mutants})
 
     def test_modes_matter(self) -> None:
-        """Each mode that is on in every machine, and HTTU, has a mutant that is noticed thanks to it; testbed/README.md says which."""
+        """Each mode that is on in every machine, and HTTU, has a mutant noticed thanks to it. README.md here says which."""
         table = run.modes(self.cfg)
         self.assertIn("\n".join(table), (vm.TOP / "testbed/README.md").read_text(), "testbed/run.py --modes prints the table")
         judge = set(re.findall(r"arm-smmuv3\.(x-[\w-]+)", self.cfg["DEFAULT"]["judge"])) | {"httu"}
@@ -186,6 +194,13 @@ class Judge(unittest.TestCase):
         self.assertFalse(said("pcie.0 rp1", "all", pcie_0=1, rp1=0))
         self.assertFalse(said("pcie.0", "all", pcie_0=1, rp1=1))
         self.assertFalse(said("pcie.0 rp1", "first", pcie_0=1))
+
+    def test_described(self) -> None:
+        dt = "<6>[    0.0] Machine model: linux,dummy-virt\n"
+        acpi = "<6>[    0.0] ACPI: IORT 0x000000007BDF0000 00012C (v03 BOCHS  BXPC     00000001 BXPC 00000001)\n"
+        for firmware, console, want in (("dt", dt, True), ("dt", acpi, False), ("dt", "", False), ("dt", dt + acpi, False),
+                                        ("acpi", acpi, True), ("acpi", dt, False), ("acpi", dt + acpi, False)):
+            self.assertEqual(want, not run.described(firmware, console), (firmware, console))
 
     def test_noticed(self) -> None:
         """A mutant is noticed by an assertion; what else happens is called by its name."""

@@ -788,12 +788,12 @@ TEST_F_TIMEOUT(page, new_table, 120)
 
 			ASSERT_EQ(p, mmap(p, page_size, PROT_READ | PROT_WRITE,
 					  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0));
-			store(p, NEW | round);
+			store(p, NEW | round << 8 | i);
 		}
 		EXPECT_EQ(SVATD_ST_OK, device_load(&self->q, page, &seen)) {
 			TH_LOG("stale access: the device does not find the new page table");
 		}
-		EXPECT_EQ(NEW | round, seen) {
+		EXPECT_EQ(NEW | round << 8, seen) {
 			TH_LOG("stale access: the device reads %#llx by way of an old table", seen);
 		}
 		for (i = round ? LONELIES : 1; i--; )

@@ -7,7 +7,7 @@
  * an example), name the struct in sva_device_kinds[] of sva_device.c, and the file
  * in the Makefile. What the operations have to do:
  *
- * - All of them are called by one thread at a time, and return when they are done.
+ * - One of them is called at a time, from whatever thread, and returns when it is done.
  *   They wait no longer than SVA_TIMEOUT_MS: -ETIMEDOUT, not a test that hangs.
  * - Addresses are those of the process. Nothing is pinned, mapped for DMA or
  *   bounced for the test: if the device cannot reach an address, the answer is
@@ -58,8 +58,8 @@ struct sva_device {
  * @write: the 64 bits at @dst; NULL if the device can only copy
  * @quiesce: return when no access is under way, whatever became of the operation
  *	     before (NULL: always so when an operation has returned)
- * @queue: for tests that want more: a queue with sva-testdev's registers, which
- *	   sva_queue_close() closes; NULL if the device has no such
+ * @queue: a queue with sva-testdev's registers, which sva_queue_close() closes. NULL
+ *	   if the device has no such: sva_queue_init_on() emulates one by a thread
  */
 struct sva_device_ops {
 	const char *name;
@@ -77,6 +77,10 @@ extern const struct sva_device_ops sva_device_testdev;
 extern const struct sva_device_ops sva_device_copier;
 extern const struct sva_device_ops sva_device_uio;
 
+/* struct sva_queue's @fd, if the queue is emulated, and where its page says by what */
+#define SVA_FD_EMULATED		-2
+#define SVATD_Q_EMULATION	0xff8
+
 const struct sva_device_ops *sva_device_find(const char *path);
 int sva_device_open(struct sva_device *dev, const char *path);
 void sva_device_close(struct sva_device *dev);
@@ -84,5 +88,8 @@ int sva_device_copy(struct sva_device *dev, void *dst, const void *src, size_t l
 int sva_device_read(struct sva_device *dev, const void *src, __u64 *value);
 int sva_device_write(struct sva_device *dev, void *dst, __u64 value);
 int sva_device_quiesce(struct sva_device *dev);
+int sva_device_queue(struct sva_queue *q, const char *path);
+void sva_device_queue_submit(struct sva_queue *q, unsigned int slot, __u32 cmd);
+void sva_device_queue_close(struct sva_queue *q);
 
 #endif /* SELFTESTS_IOMMU_SVA_DEVICE_H */

@@ -247,7 +247,7 @@ int sva_queue_init(struct sva_queue *q)
 /**
  * sva_queue_init_on() - Get a queue of a certain device that is ready for use
  * @q: the queue
- * @path: the device, /dev/sva_testdev-N or another that has such queues
+ * @path: the device, /dev/sva_testdev-N or another that sva_device.h knows
  *
  * Return: 0, or a negative errno; then nothing is left open.
  */
@@ -258,6 +258,8 @@ int sva_queue_init_on(struct sva_queue *q, const char *path)
 
 	if (ops && ops->queue)
 		return ops->queue(q, path);
+	if (ops && ops != &sva_device_testdev)
+		return sva_device_queue(q, path);
 	ret = queue_open_on(q, path);
 	if (ret)
 		return ret;
@@ -275,7 +277,9 @@ int sva_queue_init_on(struct sva_queue *q, const char *path)
  */
 void sva_queue_close(struct sva_queue *q)
 {
-	if (q->page)
+	if (q->fd == SVA_FD_EMULATED)
+		sva_device_queue_close(q);
+	else if (q->page)
 		munmap(q->page, sysconf(_SC_PAGESIZE));
 	if (q->fd >= 0)
 		close(q->fd);
@@ -322,7 +326,10 @@ void sva_submit(struct sva_queue *q, unsigned int slot, const struct sva_op *op)
 	write64(q, base + SVATD_SLOT_ARG2, op->arg2);
 	write64(q, base + SVATD_SLOT_STRIDE, op->stride);
 	mb_device();
-	write32(q, base + SVATD_SLOT_CMD, op->cmd);
+	if (q->fd == SVA_FD_EMULATED)
+		sva_device_queue_submit(q, slot, op->cmd);
+	else
+		write32(q, base + SVATD_SLOT_CMD, op->cmd);
 }
 
 /**
