@@ -1,24 +1,30 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Count what an SMMU that listens to broadcast TLBIs forgets for nothing.
+"""Count what an SMMU that obeys broadcast TLBIs over-invalidates.
 
 The bystander is the guest's console, a virtio device in a DMA domain: its rings,
 buffers and MSI doorbell are in the IOTLB, which never evicts. Processes that are
 bound to nothing work meanwhile, and print. QEMU tells for whom each TLBI was, and
 how many entries it dropped; one for an ASID cannot hit a DMA domain. What the
 boot alone broadcasts is left out. The numbers go to build/report/bystander.json.
+
+    bystander.py guests
+
+counts what domains of each kind lose by what KVM's guests do: the selftest sva_kvm
+has a process, an S1 domain, an S2 domain and an S1 on S2, which use the addresses
+that the guests use, and reads the SMMU's counters. Numbers: build/report/guests.json.
 """
 
 from __future__ import annotations
 
 import collections
 import concurrent.futures
-import json
 import re
 import shlex
 import sys
 from typing import Any
 
+import report
 import run as tests
 import vm
 
@@ -38,6 +44,10 @@ cat /tmp/a /dev/shm/b >/dev/null; rm /tmp/a /dev/shm/b; swapoff /dev/zram0; grep
     "vmalloc": (200, "cd /sys/block/zram0\n" + LOOP % "echo 512M >disksize; echo 1 >reset"),     # 2 MiB each
     "bound": (1, "./sva_demo\n"),      # the control: its TLBIs have to hit its own entries
 }
+# What KVM's guests cost others
+GUESTS = {"kvm-count": "Cortex-A57, KVM at EL1 (nVHE)", "kvm-count-vhe": "Neoverse V1, KVM at EL2 (VHE)"}
+LOST = re.compile(r"# *lost: VMIDs (.+), (.+) x (\d+): process (\d+), S1 domain (\d+), S2 domain (\d+), S1 on S2 (\d+)")
+KINDS = ["process", "s1", "s2", "nested"]
 COLUMNS = ["asid", "asid_entries", "kernel", "kernel_entries", "all", "all_entries"]
 
 
@@ -57,9 +67,32 @@ def count(machine: str, workload: str) -> collections.Counter[str]:
     return counts
 
 
+def guests() -> int:
+    print("\n==> What it forgets because of KVM's guests: TLB entries lost, of 32 that each domain uses", flush=True)
+    rows: list[dict[str, Any]] = []
+    for machine, title in GUESTS.items():
+        config, test = tests.inventory()[f"config {machine}"], tests.inventory()["sva_kvm-lost"]
+        result = vm.run(f"guests@{machine}", config["qemu"], config["kernel"], f"kunit.enable=0 {config['append']}",
+                        test["run"], test.getint("timeout"))
+        if result.error:
+            sys.exit(f"bystander.py: error: guests on {machine}: {result.error}\n{vm.tail(result.console)}")
+        print(f"{title}\n  {'VMIDs':10} {'workload':18} {'times':>5}" + "".join(f" {k:>8}" for k in KINDS))
+        for vmids, what, times, *lost in (m.groups() for m in map(LOST.search, result.text()) if m):
+            rows.append({"machine": machine, "workload": f"{vmids} {what}".replace(" ", "-"), "times": int(times),
+                         **dict(zip(KINDS, map(int, lost), strict=True))})
+            print(f"  {vmids:10} {what:18} {times:>5}" + "".join(f" {n:>8}" for n in lost))
+    if not any(r["nested"] for r in rows):
+        sys.exit("bystander.py: error: nothing was lost where something had to be")
+    path = report.write("guests.json", rows)
+    print(f"\nThe same numbers: {path}")
+    return 0
+
+
 def main() -> int:
+    if sys.argv[1:] == ["guests"]:
+        return guests()
     runs = [(m, w) for m in MACHINES for w in WORKLOADS]
-    print("\n==> What it forgets for nothing: TLBIs while processes work, and the TLB entries that these dropped",
+    print("\n==> Over-invalidation: TLBIs while processes work, and the TLB entries of another device that these dropped",
           flush=True)
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         counts = dict(zip(runs, pool.map(lambda run: count(*run), runs)))
@@ -73,9 +106,7 @@ def main() -> int:
             print(f"  {workload:9} {rows[-1]['times']:5}" + "".join(f" {more[c]:14}" for c in COLUMNS))
     if not counts["count-on", "bound"]["asid_entries"] or not counts["count-on", "vmalloc"]["all_entries"]:
         sys.exit("bystander.py: error: nothing was dropped where something had to be")
-    path = vm.BUILD / "report" / "bystander.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("[\n" + ",\n".join(json.dumps(r) for r in rows) + "\n]\n")
+    path = report.write("bystander.json", rows)
     print(f"\nThe same numbers: {path}")
     return 0
 

@@ -11,6 +11,7 @@ measured on, @cost OP PAGES COLUMN@ how many times the instructions of an unboun
 process a bound one takes, @extra OP PAGES COLUMN@ how many more, and
 @commands OP PAGES COLUMN@ its SMMU commands. @bystander WORKLOAD COLUMN MACHINE@
 is a number of bystander.json; of several columns, as in asid+kernel+all, the sum.
+@guests WORKLOAD COLUMN MACHINE@ likewise of guests.json.
 """
 
 from __future__ import annotations
@@ -106,6 +107,11 @@ def reports() -> tuple[dict[Key, demo.Row], list[dict[str, Any]]]:
             measured(vm.BUILD / "report/bystander.json", built))
 
 
+@functools.cache
+def guests() -> list[dict[str, Any]]:
+    return measured(vm.BUILD / "report/guests.json", vm.CACHE / "linux/obj-kvm/stamp")
+
+
 def letter(name: str, tree: str, base: str, unmeasured: bool) -> str:
     numbers = {"cost": cost, "commands": commands, "extra": extra}
 
@@ -117,6 +123,8 @@ def letter(name: str, tree: str, base: str, unmeasured: bool) -> str:
             return textwrap.fill(f"base-commit {base}.", 75)
         if unmeasured:
             return "(not measured)"
+        if word == "guests":
+            return bystander(guests(), *words)
         rows, beside = reports()
         try:
             if word in numbers:

@@ -898,9 +898,12 @@ static void asid_test_fence_reload(struct kunit *test)
 static void asid_test_broadcast(struct kunit *test)
 {
 	struct asid_test *t = test->priv;
+	struct arm_smmu_domain *d = &t->domain[1];
 	struct arm_smmu_invs *invs = arm_smmu_invs_alloc(2);
+	struct arm_smmu_invs *covered = arm_smmu_invs_alloc(1);
 
 	KUNIT_ASSERT_NOT_NULL(test, invs);
+	KUNIT_ASSERT_NOT_NULL(test, covered);
 	invs->inv[0] = (struct arm_smmu_inv){
 		.smmu = &t->smmu, .type = INV_TYPE_S1_ASID, .users = 1,
 	};
@@ -909,10 +912,18 @@ static void asid_test_broadcast(struct kunit *test)
 	};
 	KUNIT_EXPECT_TRUE(test, arm_smmu_invs_need_cmds(invs));
 	invs->inv[0].broadcast = true;
+	covered->inv[0] = invs->inv[0];
 	KUNIT_EXPECT_FALSE(test, arm_smmu_invs_need_cmds(invs));
 	invs->inv[1].users = 1;
 	KUNIT_EXPECT_TRUE(test, arm_smmu_invs_need_cmds(invs));
-	kfree(invs);
+
+	/* What the mmu notifier asks is up to date with each array */
+	KUNIT_EXPECT_FALSE(test, d->needs_cmds);
+	arm_smmu_invs_publish(&d->invs,
+			      rcu_dereference_protected(d->invs, true), invs);
+	KUNIT_EXPECT_TRUE(test, d->needs_cmds);
+	arm_smmu_invs_publish(&d->invs, invs, covered);
+	KUNIT_EXPECT_FALSE(test, d->needs_cmds);
 }
 
 static struct kunit_case asid_test_cases[] = {

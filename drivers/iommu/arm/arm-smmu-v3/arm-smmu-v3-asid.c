@@ -61,21 +61,16 @@ int arm_smmu_alloc_private_asid(struct arm_smmu_device *smmu,
 EXPORT_SYMBOL_IF_KUNIT(arm_smmu_alloc_private_asid);
 
 /*
- * Move an S1 domain, attached to any number of masters, to another ASID
+ * Move an S1 domain to another ASID, while its devices do DMA and CPUs unmap from
+ * it. The CPUs choose the ASID of a process, so the S1 domain has to give it up.
  *
- * The CPUs choose the ASID of a process, so it is the S1 domain that has to
- * give the number up, while its devices and those who unmap from it carry on.
- * There are four steps, and whoever invalidates meanwhile walks the array of
- * some step:
- *
- *  1. From here on invalidations name both ASIDs. The new one is clear in the
- *     TLB, because it was in no array.
- *  2. Each CD gets the new ASID. CFGI_CD + SYNC remove the old CD from the
- *     SMMU's caches, and wait for the translations in flight with it (IHI0070
- *     3.21, 4.3.3). TLB entries of both ASIDs may be in use.
+ *  1. Publish an array with both ASIDs. The new one is clear in the TLB, because
+ *     it was in no array.
+ *  2. Write the new ASID to each CD. CFGI_CD + SYNC wait for the translations in
+ *     flight with the old CD (IHI0070 3.21, 4.3.3).
  *  3. Nothing can fill the old ASID any more: clear it.
- *  4. Invalidations name the new ASID only. Those that have loaded an earlier
- *     array over-invalidate the process that gets the old one.
+ *  4. Publish an array with the new ASID alone. Who has loaded an earlier array
+ *     over-invalidates the process that gets the old ASID.
  *
  * So a CD never has an ASID that invalidations miss:
  *
@@ -87,12 +82,11 @@ EXPORT_SYMBOL_IF_KUNIT(arm_smmu_alloc_private_asid);
  *    ...                                |     CD = new;           // step 2
  *
  * Either CPU0 sees both ASIDs, or its smp_mb() precedes the publication of the
- * array. That precedes the CD because of the dma_wmb(), so an SMMU that reads
- * the new ASID reads the changed IOPTE as well. The old ASID is invalidated by
- * CPU0 itself up to step 3, and step 3 clears what was filled before.
+ * array and thereby the CD: an SMMU that reads the new ASID reads the changed
+ * IOPTE as well. Step 3 clears what the old ASID was filled with before.
  *
- * Afterwards the old ASID still has its entry in smmu->asid_map, for the caller
- * to replace. A failure leaves everything as it was.
+ * On success the caller replaces the entry of the old ASID in smmu->asid_map. A
+ * failure leaves everything as it was.
  */
 static int arm_smmu_move_s1_domain(struct arm_smmu_device *smmu,
 				   struct arm_smmu_domain *smmu_domain)
@@ -147,14 +141,6 @@ static int arm_smmu_move_s1_domain(struct arm_smmu_device *smmu,
 	return 0;
 }
 
-/* The CPUs' ASID of @mm, pinned; 0 if no pin is left. KUnit replaces it */
-VISIBLE_IF_KUNIT unsigned long arm_smmu_pin_asid(struct mm_struct *mm)
-{
-	KUNIT_STATIC_STUB_REDIRECT(arm_smmu_pin_asid, mm);
-	return arm64_mm_context_get(mm);
-}
-EXPORT_SYMBOL_IF_KUNIT(arm_smmu_pin_asid);
-
 /* Let @smmu_domain have @asid, and move an S1 domain that has it already */
 static int arm_smmu_take_asid(struct arm_smmu_device *smmu,
 			      struct arm_smmu_domain *smmu_domain, u32 asid)
@@ -184,6 +170,14 @@ static int arm_smmu_take_asid(struct arm_smmu_device *smmu,
 	return ret;
 }
 
+/* To see that no pin is left takes more processes than a KUnit test can have */
+VISIBLE_IF_KUNIT unsigned long arm_smmu_pin_asid(struct mm_struct *mm)
+{
+	KUNIT_STATIC_STUB_REDIRECT(arm_smmu_pin_asid, mm);
+	return arm64_mm_context_get(mm);
+}
+EXPORT_SYMBOL_IF_KUNIT(arm_smmu_pin_asid);
+
 /**
  * arm_smmu_share_asid() - Give an SVA domain the CPUs' ASID of its mm
  * @smmu: SMMU of the domain
@@ -207,23 +201,25 @@ int arm_smmu_share_asid(struct arm_smmu_device *smmu,
 			struct arm_smmu_domain *smmu_domain,
 			struct mm_struct *mm)
 {
-	unsigned long asid = 0;
+	unsigned long asid;
 	int ret;
 
-	if (smmu->features & ARM_SMMU_FEAT_BTM) {
-		asid = arm_smmu_pin_asid(mm);
-		if (asid) {
-			if (!arm_smmu_take_asid(smmu, smmu_domain, asid)) {
-				trace_arm_smmu_asid_share(smmu, asid);
-				return 0;
-			}
-			arm64_mm_context_put(mm);
+	if (!(smmu->features & ARM_SMMU_FEAT_BTM))
+		return arm_smmu_alloc_private_asid(smmu, smmu_domain,
+						   &smmu_domain->cd.asid);
+
+	asid = arm_smmu_pin_asid(mm);
+	if (asid) {
+		if (!arm_smmu_take_asid(smmu, smmu_domain, asid)) {
+			trace_arm_smmu_asid_share(smmu, 0, asid);
+			return 0;
 		}
+		arm64_mm_context_put(mm);
 	}
 
 	ret = arm_smmu_alloc_private_asid(smmu, smmu_domain,
 					  &smmu_domain->cd.asid);
-	if (ret || !(smmu->features & ARM_SMMU_FEAT_BTM))
+	if (ret)
 		return ret;
 
 	trace_arm_smmu_asid_fallback(smmu, asid, smmu_domain->cd.asid);
@@ -245,8 +241,8 @@ EXPORT_SYMBOL_IF_KUNIT(arm_smmu_share_asid);
  * the SMMU's other domains may take the number, and after the CPUs' next
  * rollover another process.
  *
- * Afterwards the domain has ASID 0. An SVA domain gives its ASID back when the
- * mm dies, and nothing more when it is freed later.
+ * An SVA domain gives its ASID back when the mm dies, and nothing more when it is
+ * freed later.
  *
  * Context: Process context. Caller holds smmu->asid_lock, so that nobody moves
  * the domain meanwhile, and keeps @mm from being freed.
@@ -255,6 +251,10 @@ void arm_smmu_free_asid(struct arm_smmu_domain *smmu_domain,
 			struct mm_struct *mm)
 {
 	struct arm_smmu_device *smmu = smmu_domain->smmu;
+	struct arm_smmu_invs *invs =
+		rcu_dereference_protected(smmu_domain->invs,
+					  lockdep_is_held(&smmu->asid_lock));
+	size_t i;
 
 	lockdep_assert_held(&smmu->asid_lock);
 
@@ -262,11 +262,21 @@ void arm_smmu_free_asid(struct arm_smmu_domain *smmu_domain,
 		return;
 	xa_erase(&smmu->asid_map, smmu_domain->cd.asid);
 	if (smmu_domain->cd.shared) {
-		trace_arm_smmu_asid_free(smmu, smmu_domain->cd.asid);
+		trace_arm_smmu_asid_free(smmu, smmu_domain->cd.asid, 0);
 		arm64_mm_context_put(mm);
 	}
 	/* No domain has ASID 0 */
 	smmu_domain->cd.asid = 0;
 	smmu_domain->cd.shared = false;
+
+	/*
+	 * Attach and detach look for that in the array of a dead process. Changed
+	 * in place, because it must not fail; there is one entry of an ASID, so
+	 * the order stays. Whoever is notified meanwhile invalidates the old ASID,
+	 * which is clear, or ASID 0. Pairs with __arm_smmu_domain_inv_range().
+	 */
+	for (i = 0; i != invs->num_invs; i++)
+		if (invs->inv[i].type == INV_TYPE_S1_ASID)
+			WRITE_ONCE(invs->inv[i].id, 0);
 }
 EXPORT_SYMBOL_IF_KUNIT(arm_smmu_free_asid);

@@ -10,33 +10,8 @@
 
 struct arm_smmu_device;
 
+/* A domain has asid now, instead of old. 0 is none */
 DECLARE_EVENT_CLASS(arm_smmu_asid,
-	TP_PROTO(struct arm_smmu_device *smmu, u32 asid),
-	TP_ARGS(smmu, asid),
-	TP_STRUCT__entry(
-		__string(smmu, dev_name(smmu->dev))
-		__field(u32, asid)
-	),
-	TP_fast_assign(
-		__assign_str(smmu);
-		__entry->asid = asid;
-	),
-	TP_printk("%s asid=%u", __get_str(smmu), __entry->asid)
-);
-
-/* An SVA domain took the CPUs' ASID */
-DEFINE_EVENT(arm_smmu_asid, arm_smmu_asid_share,
-	TP_PROTO(struct arm_smmu_device *smmu, u32 asid),
-	TP_ARGS(smmu, asid)
-);
-
-/* ... and gave it back */
-DEFINE_EVENT(arm_smmu_asid, arm_smmu_asid_free,
-	TP_PROTO(struct arm_smmu_device *smmu, u32 asid),
-	TP_ARGS(smmu, asid)
-);
-
-DECLARE_EVENT_CLASS(arm_smmu_asid_change,
 	TP_PROTO(struct arm_smmu_device *smmu, u32 old, u32 asid),
 	TP_ARGS(smmu, old, asid),
 	TP_STRUCT__entry(
@@ -53,17 +28,18 @@ DECLARE_EVENT_CLASS(arm_smmu_asid_change,
 		  __entry->asid)
 );
 
-/* An SVA domain could not have the CPUs' ASID: old, or 0 if none can be pinned */
-DEFINE_EVENT(arm_smmu_asid_change, arm_smmu_asid_fallback,
-	TP_PROTO(struct arm_smmu_device *smmu, u32 old, u32 asid),
-	TP_ARGS(smmu, old, asid)
-);
+#define DEFINE_ASID_EVENT(name)						\
+	DEFINE_EVENT(arm_smmu_asid, arm_smmu_asid_##name,		\
+		     TP_PROTO(struct arm_smmu_device *smmu, u32 old, u32 asid), \
+		     TP_ARGS(smmu, old, asid))
 
-/* An S1 domain was moved to another ASID, because a process has its old one */
-DEFINE_EVENT(arm_smmu_asid_change, arm_smmu_asid_move,
-	TP_PROTO(struct arm_smmu_device *smmu, u32 old, u32 asid),
-	TP_ARGS(smmu, old, asid)
-);
+/* An SVA domain took the CPUs' ASID, and gave it back */
+DEFINE_ASID_EVENT(share);
+DEFINE_ASID_EVENT(free);
+/* An SVA domain could not have old, the CPUs' ASID; 0 if none can be pinned */
+DEFINE_ASID_EVENT(fallback);
+/* An S1 domain was moved, because a process has its old ASID */
+DEFINE_ASID_EVENT(move);
 
 #endif /* _ARM_SMMU_V3_TRACE_H */
 

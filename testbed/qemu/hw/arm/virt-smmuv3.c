@@ -58,11 +58,6 @@ void virt_smmuv3_pre_plug(VirtMachineState *vms, DeviceState *dev,
                    "iommu=smmuv3, without default-bus-bypass-iommu");
         return;
     }
-    if (vms->bootinfo.firmware_loaded && virt_is_acpi_enabled(vms)) {
-        error_setg(errp, "arm-smmuv3: only the device tree describes it: use "
-                   "-kernel without firmware, or acpi=off");
-        return;
-    }
     port = bus ? pci_bridge_get_device(bus) : NULL;
     if (!port || pci_get_bus(port) != vms->bus ||
         !object_dynamic_cast(OBJECT(port), TYPE_PCIE_ROOT_PORT)) {
@@ -115,25 +110,34 @@ static int find_bus_numbers(PCIBus *bus, int num, PCIBus *wanted,
     return max;
 }
 
-static void add_user_fdt_node(SysBusDevice *sbdev, void *opaque)
+/* Where the user's SMMU @sbdev has its registers and interrupts */
+static hwaddr user_resources(VirtMachineState *vms, SysBusDevice *sbdev,
+                             int irqs[NUM_SMMU_IRQS])
 {
-    IOMMUMap *map = opaque;
-    VirtMachineState *vms = map->vms;
     PlatformBusDevice *pbus = PLATFORM_BUS_DEVICE(vms->platform_bus_dev);
-    uint32_t phandle;
-    int irqs[NUM_SMMU_IRQS], first = 0, last = -1;
 
-    if (!object_dynamic_cast(OBJECT(sbdev), TYPE_ARM_SMMUV3)) {
-        return;
-    }
     for (int i = 0; i < NUM_SMMU_IRQS; i++) {
         irqs[i] = vms->irqmap[VIRT_PLATFORM_BUS] +
                   platform_bus_get_irqn(pbus, sbdev, i);
     }
+    return vms->memmap[VIRT_PLATFORM_BUS].base +
+           platform_bus_get_mmio_addr(pbus, sbdev, 0);
+}
+
+static void add_user_fdt_node(SysBusDevice *sbdev, void *opaque)
+{
+    IOMMUMap *map = opaque;
+    VirtMachineState *vms = map->vms;
+    uint32_t phandle;
+    int irqs[NUM_SMMU_IRQS], first = 0, last = -1;
+    hwaddr base;
+
+    if (!object_dynamic_cast(OBJECT(sbdev), TYPE_ARM_SMMUV3)) {
+        return;
+    }
+    base = user_resources(vms, sbdev, irqs);
     phandle = qemu_fdt_alloc_phandle(MACHINE(vms)->fdt);
-    virt_smmuv3_add_fdt_node(vms, vms->memmap[VIRT_PLATFORM_BUS].base +
-                             platform_bus_get_mmio_addr(pbus, sbdev, 0),
-                             irqs, phandle);
+    virt_smmuv3_add_fdt_node(vms, base, irqs, phandle);
 
     find_bus_numbers(vms->bus, 0, ARM_SMMU(sbdev)->primary_bus, &first, &last);
     for (int bus = first; bus <= MIN(last, PCI_BUS_MAX - 1); bus++) {
@@ -169,4 +173,49 @@ void virt_smmuv3_add_user_fdt_nodes(VirtMachineState *vms)
     }
     qemu_fdt_setprop(MACHINE(vms)->fdt, vms->pciehb_nodename, "iommu-map",
                      cells, n * sizeof(*cells));
+}
+
+typedef struct AllSMMUs {
+    VirtMachineState *vms;
+    GArray *found;
+} AllSMMUs;
+
+static void add_user_smmu(SysBusDevice *sbdev, void *opaque)
+{
+    AllSMMUs *all = opaque;
+    VirtSMMUv3 smmu = { };
+    PCIBus *bus;
+    PCIDevice *port;
+
+    if (!object_dynamic_cast(OBJECT(sbdev), TYPE_ARM_SMMUV3)) {
+        return;
+    }
+    bus = ARM_SMMU(sbdev)->primary_bus;
+    port = pci_bridge_get_device(bus);
+    smmu.smmu = ARM_SMMUV3(sbdev);
+    smmu.base = user_resources(all->vms, sbdev, smmu.irqs);
+    smmu.first_bus = pci_bus_num(bus);
+    smmu.last_bus = pci_get_byte(port->config + PCI_SUBORDINATE_BUS);
+    /* Firmware asks for the tables when it has numbered the buses */
+    if (!smmu.first_bus) {
+        smmu.last_bus = -1;
+    }
+    g_array_append_val(all->found, smmu);
+}
+
+GArray *virt_smmuv3_all(VirtMachineState *vms)
+{
+    AllSMMUs all = { vms, g_array_new(false, true, sizeof(VirtSMMUv3)) };
+    VirtSMMUv3 own = {
+        .smmu = ARM_SMMUV3(vms->bus->iommu_opaque),
+        .base = vms->memmap[VIRT_SMMU].base,
+        .last_bus = PCI_BUS_MAX - 1,
+    };
+
+    for (int i = 0; i < NUM_SMMU_IRQS; i++) {
+        own.irqs[i] = vms->irqmap[VIRT_SMMU] + i;
+    }
+    g_array_append_val(all.found, own);
+    foreach_dynamic_sysbus_device(add_user_smmu, &all);
+    return all.found;
 }

@@ -3,7 +3,8 @@
  *
  * PCI has no register that says so, and no access of a PCI device should. What
  * looks like a PCI function inside of a system may be none, though. Its device
- * tree node, a child of the bridge's, has the property "dma-can-stall" then.
+ * tree node, a child of the bridge's, has the property "dma-can-stall" then, and
+ * its device in the DSDT the same in _DSD.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -57,15 +58,21 @@ static char *add_node(VirtMachineState *vms, PCIDevice *pdev)
     return node;
 }
 
+static bool may_stall(PCIDevice *pdev)
+{
+    Object *client = object_dynamic_cast(OBJECT(pdev), TYPE_PCIE_ATS_CLIENT);
+
+    return client && smmu_lets_stall(pci_get_bus(pdev)) &&
+           PCIE_ATS_CLIENT_GET_CLASS(client)->can_stall(
+               (PCIEATSClient *)client);
+}
+
 static void add_function(PCIBus *bus, PCIDevice *pdev, void *opaque)
 {
     VirtMachineState *vms = opaque;
     g_autofree char *node = NULL;
-    Object *client = object_dynamic_cast(OBJECT(pdev), TYPE_PCIE_ATS_CLIENT);
 
-    if (!client || !smmu_lets_stall(bus) ||
-        !PCIE_ATS_CLIENT_GET_CLASS(client)->can_stall(
-            (PCIEATSClient *)client)) {
+    if (!may_stall(pdev)) {
         return;
     }
     node = add_node(vms, pdev);
@@ -81,5 +88,60 @@ void virt_stall_add_fdt_nodes(VirtMachineState *vms)
 {
     if (vms->iommu == VIRT_IOMMU_SMMUV3) {
         pci_for_each_bus(vms->bus, add_functions_of_bus, vms);
+    }
+}
+
+/* Device properties in _DSD: this one, which is true */
+static Aml *dsd(const char *property)
+{
+    Aml *package = aml_package(2), *list = aml_package(1), *pair = aml_package(2);
+
+    aml_append(pair, aml_string("%s", property));
+    aml_append(pair, aml_int(1));
+    aml_append(list, pair);
+    aml_append(package, aml_touuid("DAFFD814-6EBA-4D8C-8A91-BC9BBF4AA301"));
+    aml_append(package, list);
+    return aml_name_decl("_DSD", package);
+}
+
+/*
+ * Append to @parent the functions on @bus that may stall, and the bridges to
+ * such. Return whether there were any.
+ */
+static bool add_devices(PCIBus *bus, Aml *parent)
+{
+    bool any = false;
+
+    for (int devfn = 0; devfn < ARRAY_SIZE(bus->devices); devfn++) {
+        PCIDevice *pdev = bus->devices[devfn];
+        bool wanted;
+        Aml *dev;
+
+        if (!pdev) {
+            continue;
+        }
+        wanted = may_stall(pdev);
+        dev = aml_device("S%.02X", devfn);
+        aml_append(dev, aml_name_decl("_ADR", aml_int(PCI_SLOT(devfn) << 16 |
+                                                      PCI_FUNC(devfn))));
+        if (wanted) {
+            aml_append(dev, dsd("dma-can-stall"));
+        } else if (IS_PCI_BRIDGE(pdev)) {
+            wanted = add_devices(pci_bridge_get_sec_bus(PCI_BRIDGE(pdev)), dev);
+        }
+        if (wanted) {
+            aml_append(parent, dev);
+            any = true;
+        }
+    }
+    return any;
+}
+
+void virt_stall_add_aml(VirtMachineState *vms, Aml *scope)
+{
+    Aml *pci0 = aml_scope("PCI0");
+
+    if (vms->iommu == VIRT_IOMMU_SMMUV3 && add_devices(vms->bus, pci0)) {
+        aml_append(scope, pci0);
     }
 }

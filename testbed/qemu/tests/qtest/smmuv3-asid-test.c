@@ -19,6 +19,9 @@
 
 #define MACHINE         "-machine virt,gic-version=3,iommu=smmuv3 -nodefaults "
 #define IDR0_ASID16     (1 << 12)
+#define IDR0_VMID16     (1 << 18)
+#define IDR3            0xc
+#define IDR3_FWB        (1 << 8)
 
 #define DEVFN           QPCI_DEVFN(1, 0)
 #define SLOT            SVATD_Q_SLOT(0)
@@ -159,6 +162,46 @@ static void test_cd(void)
     }
 }
 
+/* VMIDs likewise: an STE with a longer one is illegal. And IDR3.FWB */
+static void test_vmid(void)
+{
+    static const struct {
+        const char *args;
+        uint32_t vmid16, fwb;
+        uint16_t vmid;
+        bool good;
+    } cases[] = {
+        { "", IDR0_VMID16, 0, 0x100, true },
+        { "-global arm-smmuv3.x-vmid-bits=16", IDR0_VMID16, 0, 0xffff, true },
+        { "-global arm-smmuv3.x-vmid-bits=8", 0, 0, 0xff, true },
+        { "-global arm-smmuv3.x-vmid-bits=8", 0, 0, 0x100, false },
+        { "-global arm-smmuv3.s2fwb=on", IDR0_VMID16, IDR3_FWB, 1, true },
+    };
+
+    for (int i = 0; i < ARRAY_SIZE(cases); i++) {
+        Fixture *f = setup(cases[i].args);
+        QSMMUEvent evt;
+
+        g_assert_cmphex(qtest_readl(f->qts, QSMMU_VIRT_BASE + QSMMU_IDR0) &
+                        IDR0_VMID16, ==, cases[i].vmid16);
+        g_assert_cmphex(qtest_readl(f->qts, QSMMU_VIRT_BASE + IDR3) &
+                        IDR3_FWB, ==, cases[i].fwb);
+        map_page(f, OLD);
+        set_asid(f, 1);
+        qtest_writeq(f->qts, qsmmu_ste_addr(&f->smmu, DEVFN) + 16,
+                     cases[i].vmid);
+        if (cases[i].good) {
+            expect_read(f, OLD);
+            g_assert_false(qsmmu_pop_event(&f->smmu, &evt));
+        } else {
+            g_assert_cmphex(dev_access(f), ==, SVATD_ST_FAULT);
+            g_assert_true(qsmmu_pop_event(&f->smmu, &evt));
+            g_assert_cmphex(evt.type, ==, QSMMU_EVT_C_BAD_STE);
+        }
+        teardown(f);
+    }
+}
+
 static void tlbi_asid(Fixture *f, uint16_t asid)
 {
     qsmmu_tlbi_nh_asid(&f->smmu, asid);
@@ -226,6 +269,7 @@ int main(int argc, char **argv)
 
     qtest_add_func("smmuv3-asid/idr", test_idr);
     qtest_add_func("smmuv3-asid/cd", test_cd);
+    qtest_add_func("smmuv3-asid/vmid", test_vmid);
     qtest_add_data_func("smmuv3-asid/tlbi/asid", tlbi_asid, test_tlbi);
     qtest_add_data_func("smmuv3-asid/tlbi/va", tlbi_va, test_tlbi);
     qtest_add_data_func("smmuv3-asid/tlbi/range", tlbi_range, test_tlbi);

@@ -29,6 +29,8 @@
 #include <glob.h>
 #include <limits.h>
 #include <pthread.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -64,6 +66,12 @@
 /* Rounds of a thread from one look at what stays mapped to the next */
 #define STEADY_ROUNDS	16
 #define SAMPLES		400	/* unmaps whose commands are counted */
+
+/* Dying processes whose ASID a domain gets, and processes tried until they have such an ASID */
+#define DYING		4
+#define DYING_TRIES	1200
+/* ... with so much memory that they take a while to die */
+#define DYING_SIZE	(64UL << 20)
 
 /* Where the domains and the processes have their memory */
 #define ADDRESS		((char *)0x1000000000)
@@ -794,6 +802,225 @@ TEST_F_TIMEOUT(move, detached_in_use, 600)
 	EXPECT_EQ(0, stale.failures);
 }
 
+/*
+ * The ASID of a dying process
+ */
+struct dying {
+	pid_t pid;
+	int said;
+	int tell;
+};
+
+static bool use_only_cpu(int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	return !sched_setaffinity(0, sizeof(set), &set);
+}
+
+/* Bind; if told to, get ready to die slowly */
+static int dying_process(int cpu, int say, int told)
+{
+	const struct sched_param param = {};
+	__u64 *scratch = (__u64 *)address(SCRATCH);
+	unsigned int i, page;
+	struct sva_queue q;
+	char c = 0, *p;
+
+	for (i = CHURNED; i <= SCRATCH; i++)
+		if (new_page(address(i), CANARY))
+			return 1;
+	if (sva_queue_init(&q))
+		return 2;
+	for (page = CHURNED; page <= STEADY; page++)
+		if (sva_copy(&q, 0, scratch, address(page), page_size, NULL) != SVATD_ST_OK)
+			return 3;
+	if (write(say, &c, 1) != 1 || read(told, &c, 1) != 1)
+		return 0;
+	p = mmap(NULL, DYING_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p == MAP_FAILED || madvise(p, DYING_SIZE, MADV_NOHUGEPAGE) ||
+	    madvise(p, DYING_SIZE, MADV_POPULATE_WRITE))
+		return 4;
+	if (!use_only_cpu(cpu) || sched_setscheduler(0, SCHED_IDLE, &param))
+		return 5;
+	if (write(say, &c, 1) == 1)
+		pause();
+	return 6;
+}
+
+static void start_dying(struct __test_metadata *_metadata, struct machine *m, int cpu,
+			struct dying *p)
+{
+	int say[2], tell[2];
+	char c;
+
+	ASSERT_EQ(0, pipe(say));
+	ASSERT_EQ(0, pipe(tell));
+	fflush(NULL);
+	p->pid = fork();
+	ASSERT_LE(0, p->pid);
+	if (!p->pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		close(m->v.fd);
+		close(m->v.iommufd);
+		close(say[0]);
+		close(tell[1]);
+		_exit(dying_process(cpu, say[1], tell[0]));
+	}
+	close(say[1]);
+	close(tell[0]);
+	p->said = say[0];
+	p->tell = tell[1];
+	ASSERT_EQ(1, read(p->said, &c, 1));
+}
+
+static int end_dying(struct dying *p)
+{
+	int status;
+
+	close(p->tell);
+	close(p->said);
+	return waitpid(p->pid, &status, 0) == p->pid ? status : -1;
+}
+
+/* Somebody who leaves a SCHED_IDLE process hardly any time */
+static pid_t start_hog(int cpu)
+{
+	pid_t pid;
+
+	fflush(NULL);
+	pid = fork();
+	if (pid)
+		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (use_only_cpu(cpu))
+		for (;;)
+			;
+	_exit(1);
+}
+
+/* A new domain, which a PASID of the device gets, must reach its own memory alone */
+static void use_heir(struct __test_metadata *_metadata, struct machine *m, __u32 ioas,
+		     __u64 *scratch, __u64 good, struct stale *stale)
+{
+	struct iommu_hwpt_alloc hwpt = {
+		.size = sizeof(hwpt),
+		.flags = IOMMU_HWPT_ALLOC_PASID,
+		.dev_id = m->v.dev_id,
+		.pt_id = ioas,
+	};
+	struct iommu_destroy destroy = { .size = sizeof(destroy) };
+	struct sva_queue *q = &m->d[0].q[1];
+
+	ASSERT_EQ(0, ioctl(m->v.iommufd, IOMMU_HWPT_ALLOC, &hwpt));
+	ASSERT_EQ(0, attach_pasid(m, 1, 0));
+	ASSERT_EQ(0, attach_pasid(m, 1, hwpt.out_hwpt_id));
+	/* Not mapped in this domain, but in the process */
+	if (sva_copy(q, 0, address(SCRATCH), address(CHURNED), page_size, NULL) !=
+	    SVATD_ST_FAULT)
+		stale->reads++;
+	/* Mapped in both */
+	store(scratch, 0);
+	if (sva_copy(q, 0, address(SCRATCH), address(STEADY), page_size, NULL) != SVATD_ST_OK ||
+	    differs(scratch, good))
+		stale->writes++;
+	ASSERT_EQ(0, attach_pasid(m, 1, 0));
+	ASSERT_EQ(0, attach_pasid(m, 1, m->d[0].hwpt));
+	destroy.id = hwpt.out_hwpt_id;
+	ASSERT_EQ(0, ioctl(m->v.iommufd, IOMMU_DESTROY, &destroy));
+}
+
+/*
+ * A dying process gives its ASID back before its memory is freed, and the next
+ * domain may get the number: that must find nothing in the TLB. When the page tables
+ * are freed the CPUs invalidate the ASID once more, so the domain has to come before.
+ * A domain's ASID is the lowest that is free. One that has been taken from a domain
+ * is that, if nobody else gave one back meanwhile: so this is done several times.
+ */
+TEST_F_TIMEOUT(move, dying_owner, 600)
+{
+	struct iommu_ioas_alloc ioas = { .size = sizeof(ioas) };
+	struct iommu_destroy destroy = { .size = sizeof(destroy) };
+	unsigned int tries, moves, frees, done = 0, late = 0;
+	struct machine *m = &self->m;
+	const char *reason = no_collisions(m);
+	__u64 good = 0xd0d0000000000000ULL;
+	int cpu, cpus[2], status, n = 0;
+	__u64 *steady, *scratch;
+	struct stale stale = {};
+	struct domain d = {};
+	struct dying p;
+	cpu_set_t set;
+	pid_t hog;
+	char c = 0;
+
+	if (reason)
+		SKIP(return, "%s", reason);
+	if (!m->trace.has_move)
+		SKIP(return, "this kernel moves no ASID: no tracepoint arm_smmu_asid_move");
+	ASSERT_EQ(0, sched_getaffinity(0, sizeof(set), &set));
+	for (cpu = 0; cpu < CPU_SETSIZE && n < 2; cpu++)
+		if (CPU_ISSET(cpu, &set))
+			cpus[n++] = cpu;
+	if (n < 2)
+		SKIP(return, "a single CPU");
+	ASSERT_TRUE(use_only_cpu(cpus[0]));
+
+	ASSERT_EQ(0, ioctl(m->v.iommufd, IOMMU_IOAS_ALLOC, &ioas));
+	d.ioas = ioas.out_ioas_id;
+	steady = shared_memory(page_size);
+	scratch = shared_memory(page_size);
+	ASSERT_TRUE(steady && scratch);
+	store(steady, good);
+	ASSERT_EQ(0, map_page(m, &d, STEADY, steady));
+	ASSERT_EQ(0, map_page(m, &d, SCRATCH, scratch));
+
+	for (tries = 0; tries < DYING_TRIES && done < DYING; tries++) {
+		siginfo_t info = {};
+		double start;
+
+		asid_trace_update(&m->trace);
+		moves = m->trace.moves;
+		start_dying(_metadata, m, cpus[1], &p);
+		asid_trace_update(&m->trace);
+		if (m->trace.moves == moves) {
+			ASSERT_EQ(0, end_dying(&p));
+			continue;
+		}
+		ASSERT_EQ(1, write(p.tell, &c, 1));
+		ASSERT_EQ(1, read(p.said, &c, 1));
+		frees = m->trace.frees;
+		hog = start_hog(cpus[1]);
+		ASSERT_LT(0, hog);
+		kill(p.pid, SIGKILL);
+		start = now();
+		do {
+			usleep(200);
+			asid_trace_update(&m->trace);
+		} while (m->trace.frees == frees && now() - start < 6 * SVA_TIMEOUT_MS / 1e3);
+		EXPECT_LT(frees, m->trace.frees);
+		use_heir(_metadata, m, d.ioas, scratch, good, &stale);
+		/* If all of it has gone by now, the domain may have come too late */
+		if (waitid(P_PID, p.pid, &info, WEXITED | WNOHANG | WNOWAIT))
+			info.si_pid = p.pid;
+		*(info.si_pid == p.pid ? &late : &done) += 1;
+		kill(hog, SIGKILL);
+		waitpid(hog, &status, 0);
+		end_dying(&p);
+	}
+	destroy.id = d.ioas;
+	ASSERT_EQ(0, ioctl(m->v.iommufd, IOMMU_DESTROY, &destroy));
+	TH_LOG("%u processes, %u whose ASID a domain had, %u died too soon", tries, done + late,
+	       late);
+	EXPECT_EQ(DYING, done);
+	EXPECT_EQ(0, stale.reads + stale.writes) {
+		TH_LOG("stale access: %u times the device reached a dead process's memory",
+		       stale.reads + stale.writes);
+	}
+}
+
 /* It ends by itself, as SVA_MOVE_SECONDS has it */
 TEST_F_TIMEOUT(move, stress, 3600)
 {
@@ -820,6 +1047,7 @@ TEST_F_TIMEOUT(move, stress, 3600)
 	while (now() - start < seconds && m->trace.moves < target && !found) {
 		usleep(50000);
 		/* One is enough to fail */
+		found = __atomic_load_n(&m->shared->bad, __ATOMIC_RELAXED);
 		for (i = 0; i < WORKERS; i++)
 			found |= __atomic_load_n(&w[i].stale.reads, __ATOMIC_RELAXED) |
 				 __atomic_load_n(&w[i].stale.writes, __ATOMIC_RELAXED);

@@ -18,6 +18,7 @@
 /* SMMU register page 0 */
 #define SMMU_IDR0		0x00
 #define IDR0_BTM		0x20
+#define IDR0_HTTU_SHIFT		6
 #define IDR0_ASID16		0x1000
 #define SMMU_CR2		0x2c
 #define CR2_PTM			0x4
@@ -171,6 +172,17 @@ static __u32 smmu_read(const struct smmu *smmu, unsigned int offset)
 bool smmu_asid16(const struct smmu *smmu)
 {
 	return smmu_read(smmu, SMMU_IDR0) & IDR0_ASID16;
+}
+
+/**
+ * smmu_httu() - What the SMMU updates of a page table by itself
+ * @smmu: a mapped SMMU
+ *
+ * Return: IDR0.HTTU: nothing (0), the Access flag (1), and the dirty state (2).
+ */
+unsigned int smmu_httu(const struct smmu *smmu)
+{
+	return smmu_read(smmu, SMMU_IDR0) >> IDR0_HTTU_SHIFT & 3;
 }
 
 /**
@@ -335,9 +347,12 @@ static void evaluate(struct asid_trace *t, const char *line)
 		return;
 	}
 	p = strstr(line, "arm_smmu_asid_");
-	if (!p || sscanf(p, "arm_smmu_asid_%31[a-z]: %63s %*[a-z]=%u %*[a-z]=%u", event, smmu,
-			 &a, &b) < 3)
+	if (!p || sscanf(p, "arm_smmu_asid_%31[a-z]: %63s old=%u asid=%u", event, smmu, &a,
+			 &b) != 4)
 		return;
+	/* There was none before */
+	if (!strcmp(event, "share"))
+		a = b;
 	live = live_asids(t, smmu);
 	if (!live || a >= MAX_ASIDS) {
 		t->errors++;

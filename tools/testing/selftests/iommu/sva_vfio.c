@@ -81,6 +81,39 @@ static bool change_driver(const char *pci, const char *driver)
 }
 
 /**
+ * sva_vfio_find_all() - The devices that may be given to vfio-pci
+ * @pci: where to put their names, in order
+ * @max: how many there is room for
+ *
+ * They are the sva-testdevs behind the SMMU of the one that processes bind to,
+ * whatever drivers they have now.
+ *
+ * Return: their number, not more than @max.
+ */
+unsigned int sva_vfio_find_all(char (*pci)[PCI_NAME_LEN], unsigned int max)
+{
+	char first[PCI_NAME_LEN], smmu[SMMU_NAME_LEN], other[SMMU_NAME_LEN];
+	const char *dev = sva_device(), *name;
+	unsigned int n = 0;
+	glob_t found;
+	size_t i;
+
+	if (!dev || !smmu_name(dev, smmu) ||
+	    !link_name(first, "/sys/class/uacce/%s/device", strrchr(dev, '/') + 1) ||
+	    glob("/sys/bus/pci/devices/*", 0, NULL, &found))
+		return 0;
+	for (i = 0; i < found.gl_pathc && n < max; i++) {
+		name = strrchr(found.gl_pathv[i], '/') + 1;
+		if (!strcmp(name, first) || !is_testdev(name) || !smmu_name(name, other) ||
+		    strcmp(smmu, other))
+			continue;
+		snprintf(pci[n++], PCI_NAME_LEN, "%s", name);
+	}
+	globfree(&found);
+	return n;
+}
+
+/**
  * sva_vfio_find() - The device to give to vfio-pci, whatever driver it has now
  * @pci: where to put its name
  *
@@ -91,30 +124,18 @@ static bool change_driver(const char *pci, const char *driver)
  */
 bool sva_vfio_find(char pci[PCI_NAME_LEN])
 {
-	const char *env = getenv("SVA_VFIO_DEVICE"), *dev = sva_device(), *name;
-	char first[PCI_NAME_LEN], smmu[SMMU_NAME_LEN], other[SMMU_NAME_LEN];
-	bool result = false;
-	glob_t found;
-	size_t i;
+	char found[MAX_VFIO_DEVICES][PCI_NAME_LEN];
+	const char *env = getenv("SVA_VFIO_DEVICE");
+	unsigned int n;
 
 	if (env) {
 		snprintf(pci, PCI_NAME_LEN, "%s", env);
 		return true;
 	}
-	if (!dev || !smmu_name(dev, smmu) ||
-	    !link_name(first, "/sys/class/uacce/%s/device", strrchr(dev, '/') + 1) ||
-	    glob("/sys/bus/pci/devices/*", 0, NULL, &found))
-		return false;
-	for (i = 0; i < found.gl_pathc; i++) {
-		name = strrchr(found.gl_pathv[i], '/') + 1;
-		if (!strcmp(name, first) || !is_testdev(name) || !smmu_name(name, other) ||
-		    strcmp(smmu, other))
-			continue;
-		snprintf(pci, PCI_NAME_LEN, "%s", name);
-		result = true;
-	}
-	globfree(&found);
-	return result;
+	n = sva_vfio_find_all(found, MAX_VFIO_DEVICES);
+	if (n)
+		strcpy(pci, found[n - 1]);
+	return n;
 }
 
 /* Whether the kernel has character devices for VFIO's devices, not only groups */
@@ -154,15 +175,16 @@ const char *sva_vfio_skip_reason(void)
 }
 
 /**
- * sva_vfio_open() - Give a device to vfio-pci, and bind it to a new iommufd
+ * sva_vfio_open_on() - Give a device to vfio-pci, and bind it to an iommufd
  * @v: where to put it
  * @pci: name of the device
+ * @iommufd: an open one, which stays the caller's as well, or -1 for a new one
  *
  * The caller has to call sva_vfio_close(), also if this failed.
  *
  * Return: NULL, or what failed, with errno.
  */
-const char *sva_vfio_open(struct sva_vfio *v, const char *pci)
+const char *sva_vfio_open_on(struct sva_vfio *v, const char *pci, int iommufd)
 {
 	struct vfio_device_bind_iommufd bind = { .argsz = sizeof(bind) };
 	char path[PATH_MAX];
@@ -181,7 +203,7 @@ const char *sva_vfio_open(struct sva_vfio *v, const char *pci)
 	v->fd = open(path, O_RDWR);
 	if (v->fd < 0)
 		return "open of the VFIO character device";
-	v->iommufd = open("/dev/iommu", O_RDWR);
+	v->iommufd = iommufd < 0 ? open("/dev/iommu", O_RDWR) : dup(iommufd);
 	if (v->iommufd < 0)
 		return "open of /dev/iommu";
 	bind.iommufd = v->iommufd;
@@ -189,6 +211,20 @@ const char *sva_vfio_open(struct sva_vfio *v, const char *pci)
 		return "VFIO_DEVICE_BIND_IOMMUFD";
 	v->dev_id = bind.out_devid;
 	return NULL;
+}
+
+/**
+ * sva_vfio_open() - Give a device to vfio-pci, and bind it to a new iommufd
+ * @v: where to put it
+ * @pci: name of the device
+ *
+ * The caller has to call sva_vfio_close(), also if this failed.
+ *
+ * Return: NULL, or what failed, with errno.
+ */
+const char *sva_vfio_open(struct sva_vfio *v, const char *pci)
+{
+	return sva_vfio_open_on(v, pci, -1);
 }
 
 /**
@@ -212,15 +248,17 @@ void sva_vfio_close(struct sva_vfio *v)
 }
 
 /**
- * sva_vfio_give_back() - Take the device from vfio-pci if it still has it
+ * sva_vfio_give_back() - Take devices from vfio-pci that it still has
  *
  * For the end of a program: a test that timed out has had no teardown.
  */
 void sva_vfio_give_back(void)
 {
-	char pci[PCI_NAME_LEN], driver[PCI_NAME_LEN];
+	char pci[MAX_VFIO_DEVICES][PCI_NAME_LEN], driver[PCI_NAME_LEN];
+	unsigned int i, n = sva_vfio_find_all(pci, MAX_VFIO_DEVICES);
 
-	if (sva_vfio_find(pci) && link_name(driver, "/sys/bus/pci/devices/%s/driver", pci) &&
-	    !strcmp(driver, "vfio-pci"))
-		change_driver(pci, "");
+	for (i = 0; i < n; i++)
+		if (link_name(driver, "/sys/bus/pci/devices/%s/driver", pci[i]) &&
+		    !strcmp(driver, "vfio-pci"))
+			change_driver(pci[i], "");
 }

@@ -11,6 +11,7 @@
 #include <linux/types.h>
 
 #define PCI_NAME_LEN		32
+#define MAX_VFIO_DEVICES	8
 
 /**
  * struct sva_vfio - a device with vfio-pci
@@ -26,8 +27,10 @@ struct sva_vfio {
 	__u32 dev_id;
 };
 
+unsigned int sva_vfio_find_all(char (*pci)[PCI_NAME_LEN], unsigned int max);
 bool sva_vfio_find(char pci[PCI_NAME_LEN]);
 const char *sva_vfio_skip_reason(void);
+const char *sva_vfio_open_on(struct sva_vfio *v, const char *pci, int iommufd);
 const char *sva_vfio_open(struct sva_vfio *v, const char *pci);
 void sva_vfio_close(struct sva_vfio *v);
 void sva_vfio_give_back(void);
