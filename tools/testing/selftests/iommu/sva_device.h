@@ -8,7 +8,7 @@
  * in the Makefile. What the operations have to do:
  *
  * - One of them is called at a time, from whatever thread, and returns when it is done.
- *   They wait no longer than SVA_TIMEOUT_MS: -ETIMEDOUT, not a test that hangs.
+ *   It waits no longer than SVA_TIMEOUT_MS: -ETIMEDOUT, not a test that hangs.
  * - Addresses are those of the process. Nothing is pinned, mapped for DMA or
  *   bounced for the test: if the device cannot reach an address, the answer is
  *   -EFAULT, at once and every time. An operation that hides a refusal, by trying

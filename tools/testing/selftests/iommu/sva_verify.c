@@ -331,7 +331,7 @@ struct worker {
 	struct report *r;
 	struct result *res;
 	const struct kind *kind;
-	char *space;		/* where A is: each kind of change on each CPU has its own */
+	char *space;		/* where A is: no two tests use the same */
 	char *window;		/* address A */
 	char *keep;		/* where the two pages are kept, and looked at */
 	int fd;
@@ -355,7 +355,7 @@ static bool make_pages(struct worker *w, const struct kind *kind)
 	w->fd = memfd_create("sva_verify", flags | MFD_CLOEXEC);
 	if (w->fd < 0 || ftruncate(w->fd, 2 * size))
 		return false;
-	space = mmap(NULL, (3 + nr_cpus * NR_CHANGES) * size, PROT_NONE,
+	space = mmap(NULL, (4 + nr_cpus * NR_CHANGES + HOLD_TRIES) * size, PROT_NONE,
 		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (space == MAP_FAILED)
 		return false;
@@ -664,7 +664,7 @@ static int read_without_walk(struct worker *w)
  */
 static bool ask_whether_held(struct worker *w, unsigned int kind)
 {
-	char *here = w->space, *other = w->space + FORK * w->kind->size;
+	char *here = w->space + nr_cpus * NR_CHANGES * w->kind->size, *other = here;
 	unsigned int i, held = 0, blind = 0;
 	int fd;
 
@@ -676,6 +676,7 @@ static bool ask_whether_held(struct worker *w, unsigned int kind)
 		w->window = here;
 		if (!place(w, 0, ++w->serial) || !prime(w))
 			break;
+		other += w->kind->size;
 		w->window = other;
 		if (!place(w, 1, w->serial) || write(fd, "1", 1) != 1 || is_young(w))
 			continue;
@@ -758,6 +759,16 @@ static void trace_self(struct asid_trace *t)
 		close(fd);
 }
 
+static bool any_wrong(struct report *r)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr_cpus * nr_kinds * NR_CHANGES; i++)
+		if (r->result[i].wrong)
+			return true;
+	return false;
+}
+
 static void __noreturn work(const struct tested *t, unsigned long rounds, bool first)
 {
 	struct worker w = { .r = t->report };
@@ -782,7 +793,11 @@ static void __noreturn work(const struct tested *t, unsigned long rounds, bool f
 		w.r->falls_back |= trace.fallbacks;
 		asid_trace_close(&trace);
 	}
-	for (i = 0; i < nr_kinds && !w.r->error[0]; i++) {
+	/*
+	 * If it does not obey, no larger pages: for those the kernel moves others, and then
+	 * not even a page that stays allocated is where the device writes to.
+	 */
+	for (i = 0; i < nr_kinds && !w.r->error[0] && !any_wrong(w.r); i++) {
 		if (!make_pages(&w, &kinds[i]) || !place(&w, 0, 1) ||
 		    (kinds[i].way == THP && smaps_of(&w, "ShmemPmdMapped: %lu kB") <= 0)) {
 			unsigned int cpu, change;
@@ -837,16 +852,6 @@ static void test_once(struct tested *t, unsigned long rounds, bool first)
 	if (got != pid || (status && !t->report->error[0]))
 		snprintf(t->report->error, TEXT_LEN, "the process that used %.100s ended with %#x",
 			 t->path, status);
-}
-
-static bool any_wrong(struct report *r)
-{
-	unsigned int i;
-
-	for (i = 0; i < nr_cpus * nr_kinds * NR_CHANGES; i++)
-		if (r->result[i].wrong)
-			return true;
-	return false;
 }
 
 /*
