@@ -878,7 +878,8 @@ TEST_F_TIMEOUT(kvm, vmid_rollover, 600)
 	EXPECT_EQ(WINDOW_PAGES, lost.n[PROCESS]);
 	EXPECT_EQ(WINDOW_PAGES, lost.n[DMA]);
 	EXPECT_EQ(WINDOW_PAGES, lost.n[STAGE2]);
-	EXPECT_EQ(WINDOW_PAGES, lost.n[NESTED]);
+	/* And what leads to its tables */
+	EXPECT_LE(WINDOW_PAGES, lost.n[NESTED]);
 }
 
 /*
