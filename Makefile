@@ -16,7 +16,7 @@ TOOL	:= $(BED)/bin/series
 py	:= PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3
 quote	= '$(subst ','\'',$1)'
 
-KERNELS	:= $(foreach k,mainline fixes series wide debug mutants mutants-debug,kernel-$k kernel-$k-gdb)
+KERNELS	:= $(foreach k,mainline fixes series wide debug wide-debug mutants mutants-debug,kernel-$k kernel-$k-gdb)
 GOALS	:= help demo bench test test-long try shell gdb check tree refresh mails clean \
 	setup trees tools qemu qtests guest strangers $(KERNELS)
 .PHONY: $(GOALS)
@@ -70,6 +70,7 @@ bench: qemu guest kernel-mainline kernel-series
 	@$(BED)/bin/setup bench
 	@$(py) $(BED)/demo.py mainline
 	@$(py) $(BED)/bench.py
+	@$(py) $(BED)/worst.py
 	@$(BED)/bin/setup times
 
 ifeq ($(ONLY),list)
