@@ -7,17 +7,18 @@ T	?=
 KERNEL	?= series
 SERIES	?=
 AUTHOR	?=
+ONTO	?=
 VERSION	?=
 export BUILD := $(abspath $(BUILD))
 
 BED	:= testbed
 CACHE	:= $(or $(SVA_BTM_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sva-btm)
-TOOL	:= $(BED)/bin/series
+TOOL	:= $(BED)/bin/patches
 py	:= PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3
 quote	= '$(subst ','\'',$1)'
 
-KERNELS	:= $(foreach k,mainline fixes series wide debug wide-debug mutants mutants-debug,kernel-$k kernel-$k-gdb)
-GOALS	:= help demo bench test test-long try shell gdb check tree refresh mails clean \
+KERNELS	:= $(foreach k,mainline fixes series wide debug wide-debug kcsan mutants mutants-debug,kernel-$k kernel-$k-gdb)
+GOALS	:= help demo bench test test-long try shell gdb check tree refresh rebase mails clean \
 	setup trees tools qemu qtests guest strangers $(KERNELS)
 .PHONY: $(GOALS)
 
@@ -25,7 +26,7 @@ GOALS	:= help demo bench test test-long try shell gdb check tree refresh mails c
 ifneq ($(filter-out help clean,$(MAKECMDGOALS)),)
 given	:= $(foreach v,$(.VARIABLES),$(if $(findstring command line,$(origin $v)),$v))
 NEEDS	:= $(shell [ -x /usr/bin/python3 ] || $(BED)/bin/setup packages >&2; \
-	env $(foreach v,$(given) BUILD ONLY T KERNEL SERIES AUTHOR VERSION,$v=$(call quote,$($v))) $(py) $(BED)/inputs.py \
+	env $(foreach v,$(given) BUILD ONLY T KERNEL SERIES AUTHOR ONTO VERSION,$v=$(call quote,$($v))) $(py) $(BED)/inputs.py \
 	--goals $(foreach g,$(MAKECMDGOALS),$(call quote,$g)) --known $(GOALS) --given $(given))
 $(if $(filter-out 0,$(.SHELLSTATUS)),$(error Nothing was done))
 endif
@@ -41,6 +42,7 @@ help:
 	@echo 'make check     each patch built with W=1 and sparse and booted, clang, style, scripts, the model'
 	@echo 'make tree      git trees of kernel and QEMU to edit: build/tree/linux, build/tree/qemu'
 	@echo 'make refresh   turn those edited trees back into patches and whole files'
+	@echo 'make rebase    ONTO=DIR: put build/tree/linux on the commit of this git tree; then make refresh, LINUX=DIR'
 	@echo 'make mails     the postings as mails: build/mails; SERIES="fixes mm btm" AUTHOR="Name <mail>"'
 	@echo 'make clean     remove build/ (the cache, $(CACHE), stays)'
 	@echo
@@ -92,7 +94,7 @@ try: $(NEEDS)
 check: tools qemu guest
 	@$(BED)/bin/setup check || echo 'make check: no clang then'
 	@$(BED)/bin/check-builds progress
-	@$(py) $(BED)/run.py --only check check-rc builds-all model
+	@$(py) $(BED)/run.py --only check check-rc builds-all builds-mails builds-rc model
 
 shell gdb: $(NEEDS)
 	@[ $@ = shell ] || $(BED)/bin/setup gdb
@@ -107,6 +109,11 @@ refresh:
 	@for t in linux qemu; do [ -d $(BUILD)/tree/$$t ] || { echo 'make refresh: no $(BUILD)/tree: make tree first' >&2; exit 1; }; done
 	@$(TOOL) --dir . refresh --tree $(BUILD)/tree/linux
 	@$(TOOL) --dir $(BED)/qemu refresh --tree $(BUILD)/tree/qemu
+
+rebase:
+	@[ -d $(BUILD)/tree/linux ] || { echo 'make rebase: no $(BUILD)/tree: make tree first' >&2; exit 1; }
+	@$(TOOL) --dir . rebase --tree $(BUILD)/tree/linux --onto $(ONTO)
+	@echo 'make refresh takes them over; from then on give LINUX=$(ONTO)'
 
 mails: trees
 	@$(py) $(BED)/mails.py --series $(SERIES) $(if $(AUTHOR),--author $(call quote,$(AUTHOR))) $(if $(VERSION),--version $(VERSION))

@@ -18,10 +18,11 @@ import sys
 from typing import Any
 
 import demo
+import report
 import run as tests
 import vm
 
-REPORT = vm.BUILD / "report"
+REPORT = report.REPORT
 COLUMNS = {"mainline": "count-mainline", "series-on": "count-on"}
 OPERATIONS = ["munmap", "mprotect", "madvise", "munmap_thp", "mprotect_thp", "madvise_thp"]
 LIFE = ["bind", "unbind", "fork", "exec", "exit", "local_flush"]
@@ -79,16 +80,15 @@ def draw(name: str, title: str, rows: Rows, x: str, y: str, relative: bool = Fal
 
 
 def main() -> int:
-    REPORT.mkdir(parents=True, exist_ok=True)
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         rows = [row for some in pool.map(measure, COLUMNS, COLUMNS.values()) for row in some]
-    (REPORT / "bench.json").write_text("[\n" + ",\n".join(json.dumps(r) for r in rows) + "\n]\n")
     alone = [r for r in rows if r["threads"] == 1]
     draw("cost-instructions.svg", "Instructions of a bound process: times those of an unbound one", alone,
          "pages", "median", relative=True)
     draw("cost-commands.svg", "SMMU commands of one operation by a bound process", alone, "pages", "commands")
     draw("cost-threads.svg", "SMMU commands when each thread of a bound process does it once (1 page; thp: 512)",
          [r for r in rows if r["pages"] == (512 if r["op"].endswith("_thp") else 1)], "threads", "at_once")
+    report.write("bench.json", rows)
     print("\nCommands when bound, guest instructions not bound -> bound (bind, unbind: the first, one more)")
     demo.table([demo.Row(kernel=r["kernel"], op=r["op"], pages=r["pages"], bound=r["bound"], commands=r["commands"],
                          instructions=r["median"]) for r in alone if r["op"] in LIFE or r["pages"] == 1], list(COLUMNS))

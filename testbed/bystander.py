@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Count what an SMMU that listens to broadcast TLBIs forgets for nothing.
+"""Count what an SMMU that obeys broadcast TLBIs over-invalidates.
 
 The bystander is the guest's console, a virtio device in a DMA domain: its rings,
 buffers and MSI doorbell are in the IOTLB, which never evicts. Processes that are
@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
-import json
 import re
 import shlex
 import sys
 from typing import Any
 
+import report
 import run as tests
 import vm
 
@@ -59,7 +59,7 @@ def count(machine: str, workload: str) -> collections.Counter[str]:
 
 def main() -> int:
     runs = [(m, w) for m in MACHINES for w in WORKLOADS]
-    print("\n==> What it forgets for nothing: TLBIs while processes work, and the TLB entries that these dropped",
+    print("\n==> Over-invalidation: TLBIs while processes work, and the TLB entries of another device that these dropped",
           flush=True)
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         counts = dict(zip(runs, pool.map(lambda run: count(*run), runs)))
@@ -73,9 +73,7 @@ def main() -> int:
             print(f"  {workload:9} {rows[-1]['times']:5}" + "".join(f" {more[c]:14}" for c in COLUMNS))
     if not counts["count-on", "bound"]["asid_entries"] or not counts["count-on", "vmalloc"]["all_entries"]:
         sys.exit("bystander.py: error: nothing was dropped where something had to be")
-    path = vm.BUILD / "report" / "bystander.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("[\n" + ",\n".join(json.dumps(r) for r in rows) + "\n]\n")
+    path = report.write("bystander.json", rows)
     print(f"\nThe same numbers: {path}")
     return 0
 

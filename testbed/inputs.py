@@ -24,10 +24,11 @@ import run as tests
 # Variables of make, and the targets that each is for: all if there is none
 VARIABLES: dict[str, tuple[str, ...]] = {
     "ONLY": ("test",), "T": ("try",), "KERNEL": ("shell", "gdb"), "SERIES": ("mails",), "AUTHOR": ("mails",),
-    "VERSION": ("mails",), "REPOSITORY": ("mails",), "LINUX": (), "QEMU_SRC": (), "DISTFILES": (), "BUILD": (), "SVA_BTM_CACHE": (),
-    "XDG_CACHE_HOME": (), "CCACHE_DIR": (), "JOBS": (), "PROGRESS": (), "QEMU_ARGS": ()}
+    "VERSION": ("mails",), "REPOSITORY": ("mails",), "ONTO": ("rebase",), "LINUX": (), "QEMU_SRC": (), "DISTFILES": (),
+    "BUILD": (), "SVA_BTM_CACHE": (), "XDG_CACHE_HOME": (), "CCACHE_DIR": (), "JOBS": (), "PROGRESS": (), "QEMU_ARGS": ()}
 # The version that a source tree has to be of, and where it says so
-SOURCES = {"LINUX": ("Makefile", r"^VERSION = 7\nPATCHLEVEL = 3$", "Linux 7.3"),
+LINUX = ("Makefile", r"^VERSION = (7\nPATCHLEVEL = ([3-9]|\d\d+)|[89]|\d\d+)$", "Linux 7.3 or later")
+SOURCES = {"LINUX": LINUX, "ONTO": LINUX,
            "QEMU_SRC": ("VERSION", r"^10\.0\.", "QEMU 10.0")}
 
 
@@ -44,7 +45,7 @@ def directory(name: str, value: str) -> None:
     path = Path(value)
     if re.search(r"\s", value):
         fail(f"{name}='{value}': make cannot have blanks in a path")
-    if name in ("LINUX", "QEMU_SRC", "DISTFILES"):
+    if name in ("LINUX", "ONTO", "QEMU_SRC", "DISTFILES"):
         if not path.is_dir():
             fail(f"{name}={value} is not a directory")
     else:
@@ -69,7 +70,9 @@ def variables(goals: list[str], given: list[str]) -> None:
             other = [n for n, targets in VARIABLES.items() if set(targets) & set(goals)]
             fail(f"{name}= is for make {', '.join(VARIABLES[name])}; make {' '.join(goals)} takes "
                  + ", ".join(f"{n}=" for n in other + [n for n, targets in VARIABLES.items() if not targets]))
-    for name in ("LINUX", "QEMU_SRC", "DISTFILES", "BUILD", "SVA_BTM_CACHE", "XDG_CACHE_HOME", "CCACHE_DIR"):
+    if "rebase" in goals and not os.environ.get("ONTO"):
+        fail("make rebase ONTO=DIR says which git tree the series is put on")
+    for name in ("LINUX", "ONTO", "QEMU_SRC", "DISTFILES", "BUILD", "SVA_BTM_CACHE", "XDG_CACHE_HOME", "CCACHE_DIR"):
         if value := os.environ.get(name):
             directory(name, value)
     for name in ("JOBS", "PROGRESS", *(["VERSION"] if "mails" in goals else [])):

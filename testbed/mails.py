@@ -22,7 +22,7 @@ import vm
 @dataclass(frozen=True)
 class Posting:
     prefix: str = ""
-    after: str = ""
+    after: tuple[str, ...] = ()
     # Maintainers' trees, in the order of `series`, and where their patches lie here
     trees: dict[str, str] = field(default_factory=lambda: {"": ""})
 
@@ -31,7 +31,8 @@ POSTINGS = {
     "fixes": Posting(trees={"iommu": "drivers/iommu/", "arm64": "arch/arm64/", "mm": "mm/",
                             "uacce": "drivers/misc/uacce/", "uio": "drivers/uio/"}),
     "mm": Posting(),
-    "btm": Posting("RFC", "fixes"),
+    "btm": Posting("RFC", ("fixes",)),
+    "selfcheck": Posting("RFC", ("fixes", "btm")),
 }
 REFUSED = {"testdev": "the driver of QEMU's test device and its selftests are for no list: QEMU declines contributions "
            "derived from AI content, so the device will not be there for others. The cover letter of btm says where they "
@@ -54,14 +55,14 @@ def write(name: str, tree: str, args: argparse.Namespace, meaning: str) -> None:
     out.mkdir(parents=True, exist_ok=True)
     letter.write_text(cover.letter(name, tree, meaning, args.unmeasured))
     prefix = [] if args.author else ["PREVIEW"]
-    command = [vm.TOP / "testbed/bin/series", "--dir", vm.TOP, "mails", "--base", vm.CACHE / "base/linux", "--out", out,
+    command = [vm.TOP / "testbed/bin/patches", "--dir", vm.TOP, "mails", "--base", vm.CACHE / "base/linux", "--out", out,
                "--part", name, "--cover", letter, "--maintainers", vm.LINUX, "--below", posting.trees[tree],
                "--prefix", " ".join([*prefix, *posting.prefix.split()])]
     for option in ("author", "version"):
         if value := getattr(args, option):
             command += [f"--{option}", value]
-    if posting.after:
-        command += ["--after", posting.after]
+    for part in posting.after:
+        command += ["--after", part]
     subprocess.run(command, check=True)
 
 

@@ -17,8 +17,6 @@ import configparser
 import dataclasses
 import difflib
 import importlib
-import io
-import json
 import os
 import re
 import shlex
@@ -33,11 +31,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import report
 import vm
 
 RESULT = re.compile(r"^(not )?ok \d+")
 # build/report/audit.json, a row per guest
 audits: list[dict[str, Any]] = []
+AUDITED = ("translations", "prefetched", "stale", "dropped_full", "conflicts")
 # A case that failed; what says that it was ended and did not end itself
 NOTICED = re.compile(r"\s*not ok \d+ (?:- )?(\S+)")
 ENDED = re.compile(r"#.*(?:Test terminated by timeout|Test terminated unexpectedly|test case timed out|try faulted)")
@@ -94,6 +94,19 @@ def inventory() -> configparser.ConfigParser:
     cfg = configparser.ConfigParser()
     cfg.read_string((vm.TOP / "testbed/tests.cfg").read_text())
     return cfg
+
+
+def modes(cfg: configparser.ConfigParser) -> list[str]:
+    """The table of README.md: which mutants are noticed thanks to which mode of the SMMU."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for section in cfg.sections():
+        name, _, mode = section.removeprefix("mutant ").partition("/")
+        if section.startswith("mutant ") and mode:
+            where = f"`{cfg[section]['caught_by']}@{cfg[section]['config']}`"
+            found.setdefault(mode, {}).setdefault(where, []).append(f"`{name.partition('+')[0]}`")
+    return ["| with this mode | these mutants are noticed, and not without it | by |", "| --- | --- | --- |",
+            *(f"| `{mode}` | {', '.join(names)} | {where} |" for mode, by in sorted(found.items())
+              for where, names in by.items())]
 
 
 def near(word: str, words: Iterable[str]) -> str:
@@ -284,15 +297,17 @@ def run_mutant(job: Job, verbose: bool, reverted: str = "") -> list[Case]:
 def environment(job: Job) -> str:
     """What a test in the guest cannot know by itself: the machine's description."""
     assert job.machine
-    return f"export SVA_LISTENS='{' '.join(f'{REGISTERS[s]:x}' for s in job.machine['listens'].split())}'\n"
+    return (f"export SVA_LISTENS='{' '.join(f'{REGISTERS[s]:x}' for s in job.machine['listens'].split())}'\n"
+            f"export SVA_CONFIG={job.machine.name.removeprefix('config ')}\n"
+            f"export SVA_BTM={shlex.quote(job.machine.get('btm', ''))}"
+            f" SVA_CHECKED={shlex.quote(job.machine.get('checked', ''))}\n")
 
 
 def audited(job: Job, audit: dict[str, int], seconds: float) -> list[Case]:
     """Nothing stale may be left in the SMMUs, and nothing may have been forgotten for want of room."""
     if not audit:
         return []
-    names = ("translations", "prefetched", "stale", "dropped_full", "conflicts")
-    audits.append({"suite": job.name, "config": job.config, **{name: audit[name] for name in names}})
+    audits.append({"suite": job.name, "config": job.config, **{name: audit[name] for name in AUDITED}})
     wrong = {name: audit[name] for name in ("stale", "dropped_full") if audit[name]}
     if not wrong or job.config in job.test["negative"].split():
         return []
@@ -396,21 +411,6 @@ def run(job: Job, verbose: bool) -> list[Case]:
         return job.failed("run", str(e), 0)
 
 
-def report(name: str, new: list[dict[str, Any]], ran: set[tuple[str, str]]) -> None:
-    """Merge into a report: a run of some tests replaces just their rows."""
-    path = vm.BUILD / "report" / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        old = [r for r in json.loads(path.read_text()) if (r["suite"], r["config"]) not in ran]
-    except (OSError, ValueError):
-        old = []
-    rows = old + new
-    tmp = path.with_suffix(".new")
-    with io.open(tmp, "w", encoding="utf-8") as f:
-        f.write("[\n" + ",\n".join(json.dumps(r) for r in rows) + "\n]\n")
-    tmp.replace(path)
-
-
 def summary(job: Job, cases: list[Case], done: int, total: int, seconds: float) -> str:
     count = {r: sum(c.result == r for c in cases) for r in ("passed", "failed", "skipped")}
     text = ", ".join(f"{n} {r}" for r, n in count.items() if n)
@@ -422,6 +422,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--long", action="store_true", help="what takes long as well")
     parser.add_argument("--list", action="store_true", help="what there is, and stop")
+    parser.add_argument("--modes", action="store_true", help="the table of modes and mutants in README.md, and stop")
     parser.add_argument("--image", metavar="FILE", help="boot this kernel instead of those in tests.cfg")
     parser.add_argument("--shell", metavar="KERNEL", help="a prompt in the guest instead of tests")
     parser.add_argument("--gdb", metavar="KERNEL", help="the same, waiting for gdb")
@@ -432,6 +433,9 @@ def main() -> int:
         config = machine(kernel)
         return vm.interactive(config["qemu"], config["kernel"], f"kunit.enable=0 {config['append']}", bool(args.gdb),
                               config["guest"])
+    if args.modes:
+        print("\n".join(modes(inventory())))
+        return 0
     todo = jobs(inventory(), args.only, args.long)
     if args.image:
         if not Path(args.image).is_file():
@@ -465,14 +469,20 @@ def main() -> int:
                 elif case.result == "skipped":
                     print(f"        skipped {case.case}: {case.detail}", flush=True)
     ran = {(c.suite, c.config) for c in cases}
-    report("tests.json", [dataclasses.asdict(c) for c in cases], ran)
-    report("audit.json", audits, ran)
+    report.write("audit.json", audits, ran)
+    report.write("tests.json", [dataclasses.asdict(c) for c in cases], ran)
     # Again, in short: what a CI keeps of its log may be the end alone
     for case in cases:
         if case.result == "failed":
             print(f"FAILED {case.suite}@{case.config} {case.case}: {case.detail[-400:]}")
+    # Negative controls left out, which are to have something stale
+    negative = {(job.name, job.config) for job in todo if job.config in job.test["negative"].split()}
+    counted = [row for row in audits if (row["suite"], row["config"]) not in negative]
+    print(f"audits of {len(counted)} guests: "
+          + ", ".join(f"{sum(row[name] for row in counted)} {name}" for name in AUDITED))
     count = {r: sum(c.result == r for c in cases) for r in ("passed", "failed", "skipped")}
-    print(f"{count['passed']} passed, {count['failed']} failed, {count['skipped']} skipped")
+    print(f"{count['passed']} passed, {count['failed']} failed, {count['skipped']} skipped: "
+          f"{report.REPORT / 'index.html'}")
     return 1 if count["failed"] or not count["passed"] else 0
 
 

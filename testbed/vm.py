@@ -37,6 +37,10 @@ SPLAT = re.compile(
     r"|\bWARNING: |\bBUG: |KASAN:|UBSAN:|kmemleak: \d+ new|rcu: INFO: .*stall|blocked for more than"
     r"|possible circular locking|suspicious RCU usage|inconsistent lock state"
     r"|sleeping function called|Oops")
+# A data race between others is theirs: Linux has many. Such a report ends with a line like its first
+RACE = re.compile(
+    r"^[^\n]*={60,}\r?\n[^\n]*BUG: KCSAN: data-race in "
+    r"(?![^\n]*(?:arm_smmu|iommu|iopf|sva_|uacce|uio_pci|mm_context|mmu_notifier))[\s\S]*?={60,}\r?\n", re.MULTILINE)
 FINISHED = re.compile(r"^sva-btm: finished with status (\d+)$")
 # What the SMMU model says of its caches when the commands have ended
 AUDIT = re.compile(r"^sva-btm: smmu (0x[0-9a-f]+)((?: \w+=\d+)+)$")
@@ -272,7 +276,7 @@ def run(name: str, machine: str, kernel: str, append: str, script: str, timeout:
             for what, _, value in (word.partition("=") for word in match[2].split()):
                 audit[what] = audit.get(what, 0) + int(value)
     lines = [(t, line) for t, line in lines if not AUDIT.match(line)]
-    text = console.read_text(errors="replace")
+    text = RACE.sub("", console.read_text(errors="replace"))
     return Result(verdict(rc, lines, text, timeout), lines, console, seconds, audit,
                   complaints(text, "".join(path.read_text(errors="replace") for path in said)), smmus)
 

@@ -13,7 +13,7 @@ ANYWHERE = [
     (["LINUKS=/"], r"no variable 'LINUKS'; near it: LINUX"),
     (["X=1"], r"no variable 'X'; there are: .*ONLY"),
     (["LINUX=/nonexistent"], r"LINUX=/nonexistent is not a directory"),
-    (["LINUX=."], r"LINUX=\. is not Linux 7\.3"),
+    (["LINUX=."], r"LINUX=\. is not Linux 7\.3 or later"),
     (["QEMU_SRC=testbed"], r"QEMU_SRC=testbed has no VERSION"),
     (["DISTFILES=Makefile"], r"DISTFILES=Makefile is not a directory"),
     (["DISTFILES=a b"], r"blanks in a path"),
@@ -38,6 +38,10 @@ WORDS = [
     (["mails", "SERIES=testdev"], r"SERIES=testdev: .* are for no list"),
     (["mails", "SERIES=fixes bmt"], r"no posting 'bmt'; near it: btm"),
     (["mails", "AUTHOR=me@example.org"], r"AUTHOR=me@example.org is not 'Name <mail>'"),
+    (["rebase"], r"make rebase ONTO=DIR says"),
+    (["rebase", "ONTO=/nonexistent"], r"ONTO=/nonexistent is not a directory"),
+    (["rebase", "ONTO=testbed"], r"ONTO=testbed has no Makefile"),
+    (["refresh", "ONTO=."], r"ONTO= is for make rebase"),
     (["demo", "SERIES=btm"], r"SERIES= is for make mails"),
 ]
 
@@ -46,7 +50,7 @@ class Inputs(unittest.TestCase):
     def make(self, *words):
         with tempfile.TemporaryDirectory(prefix="test-inputs-") as name:
             env = {k: v for k, v in os.environ.items() if not k.startswith("MAKE") and k not in (
-                "ONLY", "T", "KERNEL", "SERIES", "AUTHOR", "VERSION")}
+                "ONLY", "T", "KERNEL", "SERIES", "AUTHOR", "VERSION", "ONTO")}
             env |= {"SVA_BTM_CACHE": f"{name}/cache", "BUILD": f"{name}/build"}
             done = subprocess.run(["make", "-C", TOP, *words], env=env, capture_output=True, text=True, timeout=60,
                                   check=False)

@@ -81,8 +81,20 @@ static gboolean smmuv3_btm_match(gpointer k, gpointer v, gpointer opaque)
     return first <= tlbi_last && tlbi->base <= last;
 }
 
-/* Why a broadcast does not reach the IOTLB, or NULL if it does */
-static const char *smmuv3_btm_ignore(SMMUv3State *s,
+/* The kind of a broadcast, a bit of x-btm-deaf-kinds */
+static unsigned int smmuv3_btm_kind(const ARMTLBBroadcast *tlbi)
+{
+    if (!tlbi->by_addr) {
+        return tlbi->by_asid ? SMMUV3_DEAF_ASID : SMMUV3_DEAF_ALL;
+    }
+    if (tlbi->size > ARM_TLB_ADDRESS_SIZE) {
+        return SMMUV3_DEAF_RANGE;
+    }
+    return tlbi->leaf ? SMMUV3_DEAF_VAL : SMMUV3_DEAF_VA;
+}
+
+/* Why a broadcast of @cs does not reach the IOTLB, or NULL if it does */
+static const char *smmuv3_btm_ignore(SMMUv3State *s, CPUState *cs,
                                      const ARMTLBBroadcast *tlbi)
 {
     if (!smmu_enabled(s)) {
@@ -93,6 +105,12 @@ static const char *smmuv3_btm_ignore(SMMUv3State *s,
     }
     if (s->btm_deaf) {
         return "deaf";
+    }
+    if (s->btm_deaf_kinds & smmuv3_btm_kind(tlbi)) {
+        return "deaf to this kind";
+    }
+    if (s->btm_deaf_cpu == cs->cpu_index) {
+        return "deaf to this CPU";
     }
     if (tlbi->space != ARMSS_NonSecure) {
         return "not Non-secure";
@@ -120,11 +138,11 @@ static SMMUTLBScope smmuv3_btm_scope(const ARMTLBBroadcast *tlbi)
 }
 
 /* @seq is the last that was cached before the TLBI: what came later may stay */
-static void smmuv3_btm_obey(SMMUv3State *s, const ARMTLBBroadcast *tlbi,
-                            uint64_t seq)
+static void smmuv3_btm_obey(SMMUv3State *s, CPUState *cs,
+                            const ARMTLBBroadcast *tlbi, uint64_t seq)
 {
     SMMUState *bs = ARM_SMMU(s);
-    const char *ignore = smmuv3_btm_ignore(s, tlbi);
+    const char *ignore = smmuv3_btm_ignore(s, cs, tlbi);
     ARMTLBBroadcast op = *tlbi;
     SMMUTLBScope scope = smmuv3_btm_scope(tlbi);
     unsigned int dropped;
@@ -166,13 +184,14 @@ typedef struct SMMUv3DelayedTLBI {
  * The SMMU may have dropped what the TLBI names long before the DSB, and have
  * fetched it again. So what is in memory at the time of the TLBI survives it.
  */
-static void smmuv3_btm_refetch(SMMUv3State *s, const ARMTLBBroadcast *tlbi)
+static void smmuv3_btm_refetch(SMMUv3State *s, CPUState *cs,
+                               const ARMTLBBroadcast *tlbi)
 {
     SMMUTLBScope scope = smmuv3_btm_scope(tlbi);
     ARMTLBBroadcast op = *tlbi;
     SMMUState *bs = ARM_SMMU(s);
 
-    if (!bs->fetch_again || smmuv3_btm_ignore(s, tlbi)) {
+    if (!bs->fetch_again || smmuv3_btm_ignore(s, cs, tlbi)) {
         return;
     }
     if (!s->ril) {
@@ -201,13 +220,13 @@ static void smmuv3_btm_notify(ARMTLBBroadcastListener *listener, CPUState *cs,
 
     smmuv3_count_broadcast(s, tlbi);
     if (s->btm_delay) {
-        smmuv3_btm_refetch(s, tlbi);
+        smmuv3_btm_refetch(s, cs, tlbi);
         g_array_append_val(s->btm_delayed, delayed);
         qatomic_set(&s->btm_num_delayed, s->btm_delayed->len);
         trace_smmuv3_btm_delay(cs->cpu_index, s->btm_delayed->len);
         smmu_acknowledge(ARM_SMMU(s));
     } else {
-        smmuv3_btm_obey(s, tlbi, delayed.seq);
+        smmuv3_btm_obey(s, cs, tlbi, delayed.seq);
     }
 }
 
@@ -226,7 +245,7 @@ static void smmuv3_btm_dsb(ARMDSBListener *listener, CPUState *cs)
     for (int i = 0; i < s->btm_delayed->len; ) {
         delayed = &g_array_index(s->btm_delayed, SMMUv3DelayedTLBI, i);
         if (delayed->cs == cs) {
-            smmuv3_btm_obey(s, &delayed->tlbi, delayed->seq);
+            smmuv3_btm_obey(s, cs, &delayed->tlbi, delayed->seq);
             g_array_remove_index(s->btm_delayed, i);
         } else {
             i++;
@@ -296,9 +315,15 @@ bool smmuv3_btm_realize(SMMUv3State *s, Error **errp)
         s->btm_dsb_listener.notify = smmuv3_btm_dsb;
         arm_dsb_add_listener(&s->btm_dsb_listener);
     }
+    if (s->btm_deaf_kinds & ~SMMUV3_DEAF_KINDS) {
+        error_setg(errp, "x-btm-deaf-kinds: 1 by VA, 2 by VA of the last level,"
+                   " 4 by ASID, 8 ranges, 16 all, or a sum of these");
+        return false;
+    }
     if (!s->btm) {
-        if (s->btm_deaf) {
-            error_setg(errp, "x-btm-deaf needs btm=on");
+        if (s->btm_deaf || s->btm_deaf_kinds || s->btm_deaf_cpu >= 0) {
+            error_setg(errp, "x-btm-deaf%s needs btm=on",
+                       s->btm_deaf ? "" : s->btm_deaf_kinds ? "-kinds" : "-cpu");
             return false;
         }
         return true;

@@ -770,6 +770,38 @@ TEST_F_TIMEOUT(page, private_file, 120)
 }
 
 /*
+ * A page alone in its page table, which is freed with it, and the next at the same
+ * address. Others get their tables in between, so that the next has another one.
+ */
+#define LONELY		((char *)0x1000000000)
+#define TABLE_SPAN	(512UL << 20)	/* not less than what a table covers, whatever the page size */
+#define LONELIES	64
+
+TEST_F_TIMEOUT(page, new_table, 120)
+{
+	__u64 seen, *page = (__u64 *)LONELY;
+	unsigned int i, round;
+
+	for (round = 0; round < SAMPLES; round++) {
+		for (i = round ? LONELIES : 1; i--; ) {
+			char *p = LONELY + i * TABLE_SPAN;
+
+			ASSERT_EQ(p, mmap(p, page_size, PROT_READ | PROT_WRITE,
+					  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0));
+			store(p, NEW | round);
+		}
+		EXPECT_EQ(SVATD_ST_OK, device_load(&self->q, page, &seen)) {
+			TH_LOG("stale access: the device does not find the new page table");
+		}
+		EXPECT_EQ(NEW | round, seen) {
+			TH_LOG("stale access: the device reads %#llx by way of an old table", seen);
+		}
+		for (i = round ? LONELIES : 1; i--; )
+			munmap(LONELY + i * TABLE_SPAN, page_size);
+	}
+}
+
+/*
  * The same page, made writable in place: its owner is alone with it again, so
  * the CPU's fault only upgrades the entry, and need not tell other CPUs.
  */

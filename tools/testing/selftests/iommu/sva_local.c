@@ -425,6 +425,51 @@ TEST_F_TIMEOUT(local, shared_file, 60)
 		SKIP(return, BY_HARDWARE);
 }
 
+/*
+ * Pages that the device has only tried to write: it may have cached what forbade
+ * that, as it may anything that it has met
+ */
+TEST_F_TIMEOUT(local, written_only, 60)
+{
+	struct area *a = &self->a;
+	unsigned int i;
+	__u64 sum = 0;
+	long faults;
+
+	a->fd = memfd_create("sva", 0);
+	ASSERT_LE(0, a->fd);
+	ASSERT_EQ(0, ftruncate(a->fd, a->size));
+	ASSERT_TRUE(map(a, page_size, MAP_SHARED));
+	for (i = 0; i < SAMPLES; i++)
+		sum += load(sample(a, i));
+	ASSERT_EQ(0, sum);
+	for (i = 0; i < SAMPLES; i++) {
+		if (!a->served && !a->httu)
+			ASSERT_EQ(SVATD_ST_FAULT, sva_fill(&a->q, 0, sample(a, i), 0, 8, NULL));
+		run_on(i + 1);
+		faults = page_faults();
+		store(sample(a, i), BY_CPU | i);
+		if (page_faults() == faults)
+			SKIP(return, BY_HARDWARE);
+		device_writes(_metadata, a, i);
+	}
+}
+
+/* An SMMU that can do what such a CPU does is told to (CD.HD) */
+TEST_F_TIMEOUT(local, dirty_by_smmu, 60)
+{
+	struct smmu smmu = { };
+	unsigned int httu;
+
+	if (smmu_map(&smmu, smmu_find(sva_device())))
+		SKIP(return, "the SMMU's registers cannot be read: no /dev/mem");
+	httu = smmu_httu(&smmu);
+	smmu_unmap(&smmu);
+	if (httu < 2)
+		SKIP(return, "the SMMU does not set the dirty state");
+	EXPECT_TRUE(self->a.httu || self->a.served);
+}
+
 /* Pages that belong to the process alone again */
 TEST_F_TIMEOUT(local, after_fork, 60)
 {

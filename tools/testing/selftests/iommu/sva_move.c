@@ -29,6 +29,8 @@
 #include <glob.h>
 #include <limits.h>
 #include <pthread.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -47,9 +49,14 @@
 #include "sva_vfio.h"
 
 #define MAX_DOMAINS	64
-/* Each way into a domain is a CD to be changed when the domain is moved */
-#define WAYS		8
+/*
+ * Each way into a domain is a CD to be changed when the domain is moved: the
+ * more there are, the longer does an unmap have a chance to meet the move
+ */
+#define MAX_WAYS	32
 #define WORKERS		4
+/* Of a domain that is not moved, each by other ways */
+#define ROUNDS		8
 #define BINDERS		2
 /*
  * Processes that are bound all the time, so that fewer ASIDs are left to others.
@@ -59,6 +66,12 @@
 /* Rounds of a thread from one look at what stays mapped to the next */
 #define STEADY_ROUNDS	16
 #define SAMPLES		400	/* unmaps whose commands are counted */
+
+/* Dying processes whose ASID a domain gets, and processes tried until they have such an ASID */
+#define DYING		4
+#define DYING_TRIES	1200
+/* ... with so much memory that they take a while to die */
+#define DYING_SIZE	(64UL << 20)
 
 /* Where the domains and the processes have their memory */
 #define ADDRESS		((char *)0x1000000000)
@@ -81,7 +94,7 @@ static size_t page_size;
 struct domain {
 	__u32 ioas;
 	__u32 hwpt;
-	struct sva_queue q[WAYS];
+	struct sva_queue q[MAX_WAYS];
 	__u64 *steady;
 };
 
@@ -155,6 +168,7 @@ struct machine {
 	struct bar ctrl;
 	struct bar queues;
 	unsigned int nr_domains;
+	unsigned int ways;	/* into each of them */
 	struct domain d[MAX_DOMAINS];
 	struct asid_trace trace;
 	struct shared *shared;
@@ -256,7 +270,7 @@ static bool stop_queue(struct machine *m, unsigned int n)
 	return false;
 }
 
-/* Domain @n, attached to WAYS queues, each with a PASID that is its number */
+/* Domain @n, attached to some queues, each with a PASID that is its number */
 static const char *new_domain(struct machine *m, unsigned int n)
 {
 	struct iommu_ioas_alloc ioas = { .size = sizeof(ioas) };
@@ -276,9 +290,9 @@ static const char *new_domain(struct machine *m, unsigned int n)
 		return "IOMMU_HWPT_ALLOC";
 	d->hwpt = hwpt.out_hwpt_id;
 
-	for (i = 0; i < WAYS; i++) {
+	for (i = 0; i < m->ways; i++) {
 		/* 0 is none */
-		__u32 pasid = WAYS * n + i, ctl = pasid ? SVATD_QCTL_CTL_PASID : 0;
+		__u32 pasid = m->ways * n + i, ctl = pasid ? SVATD_QCTL_CTL_PASID : 0;
 		struct vfio_device_attach_iommufd_pt attach = {
 			.argsz = sizeof(attach),
 			.flags = pasid ? VFIO_DEVICE_ATTACH_PASID : 0,
@@ -312,7 +326,7 @@ static bool free_device(struct machine *m)
 	bool quiet = true;
 	unsigned int i;
 
-	for (i = 0; i < WAYS * m->nr_domains; i++)
+	for (i = 0; i < m->ways * m->nr_domains; i++)
 		quiet &= stop_queue(m, i);
 	m->nr_domains = 0;
 	/* Their mappings hold the device open */
@@ -333,9 +347,9 @@ FIXTURE_SETUP(move)
 {
 	struct machine *m = &self->m;
 	char pci[PCI_NAME_LEN];
+	unsigned int i, queues;
 	const char *problem;
 	struct sva_queue q;
-	unsigned int i;
 	int ret;
 
 	page_size = sysconf(_SC_PAGESIZE);
@@ -365,15 +379,17 @@ FIXTURE_SETUP(move)
 	m->nr_domains = from_env("SVA_MOVE_DOMAINS", 16);
 	if (m->nr_domains > MAX_DOMAINS)
 		m->nr_domains = MAX_DOMAINS;
-	i = (ctrl_read(m, SVATD_CAPS) & SVATD_CAPS_QUEUES) / WAYS;
-	if (m->nr_domains > i)
-		m->nr_domains = i;
+	queues = ctrl_read(m, SVATD_CAPS) & SVATD_CAPS_QUEUES;
+	if (m->nr_domains > queues / 2)
+		m->nr_domains = queues / 2;
 	if (m->nr_domains < WORKERS) {
 		i = m->nr_domains;
 		free_device(m);
-		SKIP(return, "%u domains of %d queues are too few for %d threads", i, WAYS,
-		     WORKERS);
+		SKIP(return, "%u domains are too few for %d threads", i, WORKERS);
 	}
+	m->ways = queues / m->nr_domains;
+	if (m->ways > MAX_WAYS)
+		m->ways = MAX_WAYS;
 	for (i = 0; i < m->nr_domains; i++) {
 		problem = new_domain(m, i);
 		ASSERT_EQ(NULL, problem) {
@@ -474,7 +490,8 @@ static void expect_refused(struct sva_queue *q, unsigned int slot, struct stale 
 static void churn(struct machine *m, struct domain *d, __u64 *page, unsigned int round,
 		  bool too_early, struct stale *stale)
 {
-	struct sva_queue *reader = &d->q[round % WAYS], *writer = &d->q[(round + WAYS / 2) % WAYS];
+	struct sva_queue *reader = &d->q[round % m->ways];
+	struct sva_queue *writer = &d->q[(round + m->ways / 2) % m->ways];
 	__u64 good = domain_tag(m, d, round + 1);
 	struct sva_result res;
 
@@ -583,6 +600,8 @@ static int bind_once(unsigned int id)
 		}
 		store(scratch, 0);
 	}
+	/* The device has used it: a broadcast drops that */
+	munmap(scratch, page_size);
 	/* Exit takes longer while it is bound: a grace period of SRCU */
 	if (id % 16)
 		sva_queue_close(&q);
@@ -680,7 +699,7 @@ static const char *no_collisions(struct machine *m)
 }
 
 /* What finds stale accesses must find them, when memory is reused too early */
-TEST_F_TIMEOUT(move, detector, 60)
+TEST_F_TIMEOUT(move, detector, 600)
 {
 	struct machine *m = &self->m;
 	__u64 *page = shared_memory(page_size);
@@ -688,14 +707,14 @@ TEST_F_TIMEOUT(move, detector, 60)
 	unsigned int i;
 
 	ASSERT_NE(NULL, page);
-	for (i = 0; i < WAYS * m->nr_domains; i++)
-		churn(m, &m->d[i / WAYS], page, i, true, &stale);
+	for (i = 0; i < ROUNDS * m->nr_domains; i++)
+		churn(m, &m->d[i / ROUNDS], page, i * m->ways / ROUNDS, true, &stale);
 	EXPECT_EQ(i, stale.reads);
 	EXPECT_EQ(i, stale.writes);
 	EXPECT_EQ(0, stale.failures);
 }
 
-TEST_F_TIMEOUT(move, nothing_moves, 60)
+TEST_F_TIMEOUT(move, nothing_moves, 600)
 {
 	struct machine *m = &self->m;
 	__u64 *page = shared_memory(page_size);
@@ -703,8 +722,8 @@ TEST_F_TIMEOUT(move, nothing_moves, 60)
 	unsigned int i;
 
 	ASSERT_NE(NULL, page);
-	for (i = 0; i < 2 * WAYS * m->nr_domains; i++)
-		churn(m, &m->d[i / 2 / WAYS], page, i, false, &stale);
+	for (i = 0; i < ROUNDS * m->nr_domains; i++)
+		churn(m, &m->d[i / ROUNDS], page, i * m->ways / ROUNDS, false, &stale);
 	EXPECT_EQ(0, stale.reads);
 	EXPECT_EQ(0, stale.writes);
 	EXPECT_EQ(0, stale.failures);
@@ -735,7 +754,7 @@ static int attach_pasid(struct machine *m, __u32 pasid, __u32 hwpt)
  * on nothing is reached, by way of the TLB or of an ATC. Other ways into the domain
  * stay open, and the next domain that the PASID gets is the only one it reaches.
  */
-TEST_F_TIMEOUT(move, detached_in_use, 120)
+TEST_F_TIMEOUT(move, detached_in_use, 600)
 {
 	struct machine *m = &self->m;
 	__u64 *page = shared_memory(page_size);
@@ -744,9 +763,9 @@ TEST_F_TIMEOUT(move, detached_in_use, 120)
 	unsigned int i;
 
 	ASSERT_NE(NULL, page);
-	for (i = 1; i < WAYS * WORKERS; i++) {
-		struct domain *d = &m->d[i / WAYS], *next = &m->d[(i / WAYS + 1) % WORKERS];
-		struct sva_queue *q = &d->q[i % WAYS], *other = &d->q[(i + 1) % WAYS];
+	for (i = 1; i < m->ways * WORKERS; i++) {
+		struct domain *d = &m->d[i / m->ways], *next = &m->d[(i / m->ways + 1) % WORKERS];
+		struct sva_queue *q = &d->q[i % m->ways], *other = &d->q[(i + 1) % m->ways];
 		__u64 good = domain_tag(m, d, i);
 
 		store(page, good);
@@ -783,6 +802,225 @@ TEST_F_TIMEOUT(move, detached_in_use, 120)
 	EXPECT_EQ(0, stale.failures);
 }
 
+/*
+ * The ASID of a dying process
+ */
+struct dying {
+	pid_t pid;
+	int said;
+	int tell;
+};
+
+static bool use_only_cpu(int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	return !sched_setaffinity(0, sizeof(set), &set);
+}
+
+/* Bind; if told to, get ready to die slowly */
+static int dying_process(int cpu, int say, int told)
+{
+	const struct sched_param param = {};
+	__u64 *scratch = (__u64 *)address(SCRATCH);
+	unsigned int i, page;
+	struct sva_queue q;
+	char c = 0, *p;
+
+	for (i = CHURNED; i <= SCRATCH; i++)
+		if (new_page(address(i), CANARY))
+			return 1;
+	if (sva_queue_init(&q))
+		return 2;
+	for (page = CHURNED; page <= STEADY; page++)
+		if (sva_copy(&q, 0, scratch, address(page), page_size, NULL) != SVATD_ST_OK)
+			return 3;
+	if (write(say, &c, 1) != 1 || read(told, &c, 1) != 1)
+		return 0;
+	p = mmap(NULL, DYING_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p == MAP_FAILED || madvise(p, DYING_SIZE, MADV_NOHUGEPAGE) ||
+	    madvise(p, DYING_SIZE, MADV_POPULATE_WRITE))
+		return 4;
+	if (!use_only_cpu(cpu) || sched_setscheduler(0, SCHED_IDLE, &param))
+		return 5;
+	if (write(say, &c, 1) == 1)
+		pause();
+	return 6;
+}
+
+static void start_dying(struct __test_metadata *_metadata, struct machine *m, int cpu,
+			struct dying *p)
+{
+	int say[2], tell[2];
+	char c;
+
+	ASSERT_EQ(0, pipe(say));
+	ASSERT_EQ(0, pipe(tell));
+	fflush(NULL);
+	p->pid = fork();
+	ASSERT_LE(0, p->pid);
+	if (!p->pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		close(m->v.fd);
+		close(m->v.iommufd);
+		close(say[0]);
+		close(tell[1]);
+		_exit(dying_process(cpu, say[1], tell[0]));
+	}
+	close(say[1]);
+	close(tell[0]);
+	p->said = say[0];
+	p->tell = tell[1];
+	ASSERT_EQ(1, read(p->said, &c, 1));
+}
+
+static int end_dying(struct dying *p)
+{
+	int status;
+
+	close(p->tell);
+	close(p->said);
+	return waitpid(p->pid, &status, 0) == p->pid ? status : -1;
+}
+
+/* Somebody who leaves a SCHED_IDLE process hardly any time */
+static pid_t start_hog(int cpu)
+{
+	pid_t pid;
+
+	fflush(NULL);
+	pid = fork();
+	if (pid)
+		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (use_only_cpu(cpu))
+		for (;;)
+			;
+	_exit(1);
+}
+
+/* A new domain, which a PASID of the device gets, must reach its own memory alone */
+static void use_heir(struct __test_metadata *_metadata, struct machine *m, __u32 ioas,
+		     __u64 *scratch, __u64 good, struct stale *stale)
+{
+	struct iommu_hwpt_alloc hwpt = {
+		.size = sizeof(hwpt),
+		.flags = IOMMU_HWPT_ALLOC_PASID,
+		.dev_id = m->v.dev_id,
+		.pt_id = ioas,
+	};
+	struct iommu_destroy destroy = { .size = sizeof(destroy) };
+	struct sva_queue *q = &m->d[0].q[1];
+
+	ASSERT_EQ(0, ioctl(m->v.iommufd, IOMMU_HWPT_ALLOC, &hwpt));
+	ASSERT_EQ(0, attach_pasid(m, 1, 0));
+	ASSERT_EQ(0, attach_pasid(m, 1, hwpt.out_hwpt_id));
+	/* Not mapped in this domain, but in the process */
+	if (sva_copy(q, 0, address(SCRATCH), address(CHURNED), page_size, NULL) !=
+	    SVATD_ST_FAULT)
+		stale->reads++;
+	/* Mapped in both */
+	store(scratch, 0);
+	if (sva_copy(q, 0, address(SCRATCH), address(STEADY), page_size, NULL) != SVATD_ST_OK ||
+	    differs(scratch, good))
+		stale->writes++;
+	ASSERT_EQ(0, attach_pasid(m, 1, 0));
+	ASSERT_EQ(0, attach_pasid(m, 1, m->d[0].hwpt));
+	destroy.id = hwpt.out_hwpt_id;
+	ASSERT_EQ(0, ioctl(m->v.iommufd, IOMMU_DESTROY, &destroy));
+}
+
+/*
+ * A dying process gives its ASID back before its memory is freed, and the next
+ * domain may get the number: that must find nothing in the TLB. When the page tables
+ * are freed the CPUs invalidate the ASID once more, so the domain has to come before.
+ * A domain's ASID is the lowest that is free. One that has been taken from a domain
+ * is that, if nobody else gave one back meanwhile: so this is done several times.
+ */
+TEST_F_TIMEOUT(move, dying_owner, 600)
+{
+	struct iommu_ioas_alloc ioas = { .size = sizeof(ioas) };
+	struct iommu_destroy destroy = { .size = sizeof(destroy) };
+	unsigned int tries, moves, frees, done = 0, late = 0;
+	struct machine *m = &self->m;
+	const char *reason = no_collisions(m);
+	__u64 good = 0xd0d0000000000000ULL;
+	int cpu, cpus[2], status, n = 0;
+	__u64 *steady, *scratch;
+	struct stale stale = {};
+	struct domain d = {};
+	struct dying p;
+	cpu_set_t set;
+	pid_t hog;
+	char c = 0;
+
+	if (reason)
+		SKIP(return, "%s", reason);
+	if (!m->trace.has_move)
+		SKIP(return, "this kernel moves no ASID: no tracepoint arm_smmu_asid_move");
+	ASSERT_EQ(0, sched_getaffinity(0, sizeof(set), &set));
+	for (cpu = 0; cpu < CPU_SETSIZE && n < 2; cpu++)
+		if (CPU_ISSET(cpu, &set))
+			cpus[n++] = cpu;
+	if (n < 2)
+		SKIP(return, "a single CPU");
+	ASSERT_TRUE(use_only_cpu(cpus[0]));
+
+	ASSERT_EQ(0, ioctl(m->v.iommufd, IOMMU_IOAS_ALLOC, &ioas));
+	d.ioas = ioas.out_ioas_id;
+	steady = shared_memory(page_size);
+	scratch = shared_memory(page_size);
+	ASSERT_TRUE(steady && scratch);
+	store(steady, good);
+	ASSERT_EQ(0, map_page(m, &d, STEADY, steady));
+	ASSERT_EQ(0, map_page(m, &d, SCRATCH, scratch));
+
+	for (tries = 0; tries < DYING_TRIES && done < DYING; tries++) {
+		siginfo_t info = {};
+		double start;
+
+		asid_trace_update(&m->trace);
+		moves = m->trace.moves;
+		start_dying(_metadata, m, cpus[1], &p);
+		asid_trace_update(&m->trace);
+		if (m->trace.moves == moves) {
+			ASSERT_EQ(0, end_dying(&p));
+			continue;
+		}
+		ASSERT_EQ(1, write(p.tell, &c, 1));
+		ASSERT_EQ(1, read(p.said, &c, 1));
+		frees = m->trace.frees;
+		hog = start_hog(cpus[1]);
+		ASSERT_LT(0, hog);
+		kill(p.pid, SIGKILL);
+		start = now();
+		do {
+			usleep(200);
+			asid_trace_update(&m->trace);
+		} while (m->trace.frees == frees && now() - start < 6 * SVA_TIMEOUT_MS / 1e3);
+		EXPECT_LT(frees, m->trace.frees);
+		use_heir(_metadata, m, d.ioas, scratch, good, &stale);
+		/* If all of it has gone by now, the domain may have come too late */
+		if (waitid(P_PID, p.pid, &info, WEXITED | WNOHANG | WNOWAIT))
+			info.si_pid = p.pid;
+		*(info.si_pid == p.pid ? &late : &done) += 1;
+		kill(hog, SIGKILL);
+		waitpid(hog, &status, 0);
+		end_dying(&p);
+	}
+	destroy.id = d.ioas;
+	ASSERT_EQ(0, ioctl(m->v.iommufd, IOMMU_DESTROY, &destroy));
+	TH_LOG("%u processes, %u whose ASID a domain had, %u died too soon", tries, done + late,
+	       late);
+	EXPECT_EQ(DYING, done);
+	EXPECT_EQ(0, stale.reads + stale.writes) {
+		TH_LOG("stale access: %u times the device reached a dead process's memory",
+		       stale.reads + stale.writes);
+	}
+}
+
 /* It ends by itself, as SVA_MOVE_SECONDS has it */
 TEST_F_TIMEOUT(move, stress, 3600)
 {
@@ -793,7 +1031,7 @@ TEST_F_TIMEOUT(move, stress, 3600)
 	const char *reason = no_collisions(m);
 	struct worker w[WORKERS];
 	struct stale stale = {};
-	unsigned int i, rounds = 0;
+	unsigned int i, found = 0, rounds = 0;
 	struct binders b;
 	bool stop = false;
 	double start;
@@ -806,8 +1044,13 @@ TEST_F_TIMEOUT(move, stress, 3600)
 		ASSERT_EQ(0, pthread_create(&w[i].thread, NULL, work, &w[i]));
 	}
 	start = now();
-	while (now() - start < seconds && m->trace.moves < target) {
+	while (now() - start < seconds && m->trace.moves < target && !found) {
 		usleep(50000);
+		/* One is enough to fail */
+		found = __atomic_load_n(&m->shared->bad, __ATOMIC_RELAXED);
+		for (i = 0; i < WORKERS; i++)
+			found |= __atomic_load_n(&w[i].stale.reads, __ATOMIC_RELAXED) |
+				 __atomic_load_n(&w[i].stale.writes, __ATOMIC_RELAXED);
 		asid_trace_update(&m->trace);
 	}
 	__atomic_store_n(&stop, true, __ATOMIC_RELEASE);
@@ -863,7 +1106,7 @@ static struct commands count_commands(struct __test_metadata *_metadata,
 
 		store(page, i);
 		ASSERT_EQ(0, map_page(m, d, CHURNED, page));
-		for (k = 0; k < WAYS; k++)
+		for (k = 0; k < m->ways; k += (m->ways + 7) / 8)
 			ASSERT_EQ(SVATD_ST_OK,
 				  sva_fill(&d->q[k], 2, address(CHURNED), i, page_size, NULL));
 		prod = smmu_cmdq_prod(&m->smmu);
@@ -887,7 +1130,7 @@ static struct commands count_commands(struct __test_metadata *_metadata,
  * Moves cost nothing before and after. Meanwhile, what is counted contains the
  * commands of the moves and of the processes that come and go.
  */
-TEST_F_TIMEOUT(move, commands_per_unmap, 120)
+TEST_F_TIMEOUT(move, commands_per_unmap, 600)
 {
 	struct machine *m = &self->m;
 	const char *reason = no_collisions(m);

@@ -18,6 +18,7 @@
 /* SMMU register page 0 */
 #define SMMU_IDR0		0x00
 #define IDR0_BTM		0x20
+#define IDR0_HTTU_SHIFT		6
 #define IDR0_ASID16		0x1000
 #define SMMU_CR2		0x2c
 #define CR2_PTM			0x4
@@ -25,8 +26,9 @@
 #define SMMU_CMDQ_PROD		0x98
 #define CMDQ_LOG2SIZE		0x1f
 
-/* Per CPU: for some 50000 events between two calls of asid_trace_update() */
-#define TRACE_BUFFER_KB		"4096"
+/* For some 50000 events between two calls of asid_trace_update(), on up to 16 CPUs */
+#define TRACE_BUFFERS_KB	65536
+#define TRACE_BUFFER_KB		4096
 
 /**
  * cpu_asids() - How many ASIDs the CPUs have for processes
@@ -173,6 +175,17 @@ bool smmu_asid16(const struct smmu *smmu)
 }
 
 /**
+ * smmu_httu() - What the SMMU updates of a page table by itself
+ * @smmu: a mapped SMMU
+ *
+ * Return: IDR0.HTTU: nothing (0), the Access flag (1), and the dirty state (2).
+ */
+unsigned int smmu_httu(const struct smmu *smmu)
+{
+	return smmu_read(smmu, SMMU_IDR0) >> IDR0_HTTU_SHIFT & 3;
+}
+
+/**
  * smmu_listens() - Whether the SMMU obeys the CPUs' broadcasts
  * @smmu: mapped registers
  *
@@ -265,6 +278,7 @@ static const char *find_tracefs(void)
 int asid_trace_open(struct asid_trace *t)
 {
 	const char *tracefs = find_tracefs();
+	long size = TRACE_BUFFERS_KB / sysconf(_SC_NPROCESSORS_CONF);
 	char path[PATH_MAX];
 	int ret;
 
@@ -283,7 +297,9 @@ int asid_trace_open(struct asid_trace *t)
 		t->instance[0] = '\0';
 		goto out;
 	}
-	ret = write_file(t->instance, "buffer_size_kb", TRACE_BUFFER_KB);
+	/* Each CPU has one */
+	snprintf(path, sizeof(path), "%ld", size < TRACE_BUFFER_KB ? size : TRACE_BUFFER_KB);
+	ret = write_file(t->instance, "buffer_size_kb", path);
 	if (!ret)
 		ret = write_file(t->instance, "events/arm_smmu_v3/enable", "1");
 	if (ret)

@@ -31,6 +31,7 @@ __u64 smmu_find(const char *device);
 int smmu_map(struct smmu *smmu, __u64 base);
 void smmu_unmap(struct smmu *smmu);
 bool smmu_asid16(const struct smmu *smmu);
+unsigned int smmu_httu(const struct smmu *smmu);
 bool smmu_listens(const struct smmu *smmu);
 __u32 smmu_cmdq_prod(const struct smmu *smmu);
 __u32 smmu_cmdq_advance(const struct smmu *smmu, __u32 from, __u32 to);

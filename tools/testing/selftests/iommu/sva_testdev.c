@@ -17,6 +17,7 @@
 #include <misc/uacce/uacce.h>
 
 #include "kselftest.h"
+#include "sva_device.h"
 #include "sva_testdev.h"
 
 /* Reads of STATUS before a waiter lets others run */
@@ -246,14 +247,17 @@ int sva_queue_init(struct sva_queue *q)
 /**
  * sva_queue_init_on() - Get a queue of a certain device that is ready for use
  * @q: the queue
- * @path: the device, /dev/sva_testdev-N
+ * @path: the device, /dev/sva_testdev-N or another that has such queues
  *
  * Return: 0, or a negative errno; then nothing is left open.
  */
 int sva_queue_init_on(struct sva_queue *q, const char *path)
 {
+	const struct sva_device_ops *ops = path ? sva_device_find(path) : NULL;
 	int ret;
 
+	if (ops && ops->queue)
+		return ops->queue(q, path);
 	ret = queue_open_on(q, path);
 	if (ret)
 		return ret;

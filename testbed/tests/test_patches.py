@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The series tool, on toy trees: both ways, to the byte, and what it refuses."""
+"""The tool patches, on toy trees: both ways, to the byte, and what it refuses."""
 
 import contextlib
 import hashlib
@@ -14,12 +14,12 @@ import tempfile
 import unittest
 from pathlib import Path
 
-TOOL = Path(__file__).resolve().parent.parent / "bin/series"
+TOOL = Path(__file__).resolve().parent.parent / "bin/patches"
 sys.dont_write_bytecode = True  # not beside the tool
-loader = importlib.machinery.SourceFileLoader("series", str(TOOL))
-spec = importlib.util.spec_from_loader("series", loader)
+loader = importlib.machinery.SourceFileLoader("patches", str(TOOL))
+spec = importlib.util.spec_from_loader("patches", loader)
 assert spec
-tool = sys.modules["series"] = importlib.util.module_from_spec(spec)
+tool = sys.modules["patches"] = importlib.util.module_from_spec(spec)
 loader.exec_module(tool)
 sys.dont_write_bytecode = False
 
@@ -123,7 +123,7 @@ class SeriesTest(unittest.TestCase):
         status, _, err = self.call(*args)
         self.assertEqual(status, 1, "should have been refused")
         for line in err.splitlines():
-            self.assertTrue(line.startswith("series: error: "), err)
+            self.assertTrue(line.startswith("patches: error: "), err)
         self.assertRegex(err, says)
         return err
 
@@ -513,6 +513,37 @@ class Refusals(SeriesTest):
         self.run_ok("refresh", "--tree", self.out, "--force")
         self.assertEqual((self.dir / FOO).read_text(), "int foo;\n")
 
+    def edit_message(self, name, old, new):
+        text = (self.dir / name).read_text()
+        self.assertIn(old, text)
+        (self.dir / name).write_text(text.replace(old, new))
+
+    def test_message_edited_in_the_repository(self):
+        """An edited message in the patch file and a fixup in the tree: both are kept, there and here."""
+        (self.out / MMAP).write_text(lines(20, l10="line TEN"))
+        git(self.out, "commit", "-q", "-a", "--fixup", "HEAD~2")
+        self.edit_message("mm/say-more.patch", "Why.", "Why, in better words.")
+        self.edit_message("drivers/fix-two-places.patch", "Fix two places", "Fix both places")
+        said = self.run_ok("refresh", "--tree", self.out)
+        self.assertIn("kept the message of mm/say-more.patch", said)
+        self.assertIn("\nWhy, in better words.\n", text := (self.dir / "mm/say-more.patch").read_text())
+        self.assertIn("+line TEN", text)
+        self.assertEqual(git(self.out, "log", "--reverse", "--format=%s", "base.."),
+                         "mm: Say more\ndrivers: foo: Add a driver (really)\niommu/core: Fix both places")
+        self.assertIn("in better words", git(self.out, "log", "-1", "--format=%b", "HEAD~2"))
+        self.assertNotIn("kept", self.run_ok("refresh", "--tree", self.out))
+
+    def test_message_edited_in_both(self):
+        self.edit_message("drivers/fix-two-places.patch", "Why.", "Why here.")
+        git(self.out, "commit", "-q", "--amend", "-m", "iommu/core: Fix two places\n\nWhy there.\n\nAssisted-by: LLM")
+        self.refuses("fix-two-places.patch: its message was changed here, and in .* as well")
+
+    def test_message_and_diff_edited_in_the_repository(self):
+        commit(self.out, "mm: More", edit={"mm/more.c": "x\n"})
+        self.edit_message("mm/say-more.patch", "Why.", "Why not.")
+        self.edit_message("mm/say-more.patch", "+line ten", "+line eleven")
+        self.refuses("has changed since")
+
     def test_proof_before_writing(self):
         real = tool.take
         self.addCleanup(setattr, tool, "take", real)
@@ -794,6 +825,78 @@ class Base(SeriesTest):
             self.run_ok("tree", "--base", base, "--out", self.out)
             self.assertIn(f"SUBLEVEL = {version}", (self.out / "Makefile").read_text())
             self.assertEqual(git(self.out, "rev-parse", "HEAD~3"), git(base, "rev-parse", "base"))
+
+    def other(self, **edits):
+        """A git tree of the user's: the base and one commit more."""
+        other = self.tmp / "other"
+        git(self.base, "worktree", "add", "-q", "--detach", other, "base")
+        self.addCleanup(git, self.base, "worktree", "remove", "--force", other)
+        commit(other, "mm: Theirs", edit=edits)
+        return other
+
+    def test_rebase(self):
+        self.tree()
+        other = self.other(**{"mm/mmap.c": lines(20, l2="theirs")})
+        said = self.run_ok("rebase", "--tree", self.out, "--onto", other)
+        self.assertIn("3 commits on", said)
+        self.run_ok("refresh", "--tree", self.out)
+        self.assertIn(" theirs\n", git(self.out, "show", f"HEAD~2:{MMAP}").replace("theirs", " theirs"))
+        # Again, before anybody has given LINUX=
+        commit(self.out, "mm: More", edit={"mm/more.c": "x\n"})
+        self.run_ok("refresh", "--tree", self.out)
+        # The base that setup finds, by the commit's name
+        theirs = git(other, "rev-parse", "HEAD")
+        self.assertEqual(git(self.base, "rev-parse", f"refs/bases/{theirs}"), theirs)
+        self.assertIn("4 commits", self.run_ok("tree", "--base", f"{self.base}:{theirs}", "--out", self.out))
+        # And back: the other base's line is not ours
+        self.run_ok("rebase", "--tree", self.out, "--onto", self.src_git())
+        self.run_ok("refresh", "--tree", self.out)
+        self.run_ok("tree", "--base", self.base, "--out", self.out)
+        self.assertEqual((self.out / MMAP).read_text(), lines(20, l10="line ten"))
+
+    def src_git(self):
+        back = self.tmp / "back"
+        git(self.base, "worktree", "add", "-q", "--detach", back, "base")
+        self.addCleanup(git, self.base, "worktree", "remove", "--force", back)
+        return back
+
+    def test_rebase_onto_what_has_one_already(self):
+        self.tree()
+        other = self.other(**{"mm/mmap.c": lines(20, l10="line ten")})
+        self.assertIn("1 that it has already are gone", self.run_ok("rebase", "--tree", self.out, "--onto", other))
+        self.run_ok("refresh", "--tree", self.out)
+        self.assertFalse((self.dir / "mm/say-more.patch").exists())
+
+    def test_rebase_conflict(self):
+        self.tree()
+        other = self.other(**{"mm/mmap.c": lines(20, l10="their ten")})
+        before = snapshot(self.dir)
+        self.run_bad("rebase", "--tree", self.out, "--onto", other,
+                     says='stopped at "mm: Say more": conflicts in mm/mmap.c.*git rebase --continue')
+        self.run_bad("refresh", "--tree", self.out, says="not finished")
+        self.assertEqual(snapshot(self.dir), before)
+        put(self.out, {MMAP: lines(20, l10="their ten", l11="line eleven")})
+        git(self.out, "add", "-f", MMAP)
+        git(self.out, "-c", "core.editor=true", "rebase", "--continue")
+        self.run_ok("refresh", "--tree", self.out)
+        self.assertIn(" their ten\n-line 11\n+line eleven\n", (self.dir / "mm/say-more.patch").read_text())
+
+    def test_rebase_aborted(self):
+        self.tree()
+        other = self.other(**{"mm/mmap.c": lines(20, l10="their ten")})
+        self.run_bad("rebase", "--tree", self.out, "--onto", other, says="stopped")
+        git(self.out, "rebase", "--abort")
+        before = snapshot(self.dir)
+        self.run_ok("refresh", "--tree", self.out)
+        self.assertEqual(snapshot(self.dir), before)
+
+    def test_rebase_refused(self):
+        self.tree()
+        back = self.src_git()
+        self.run_bad("rebase", "--tree", self.out, "--onto", back, says="is the base already")
+        self.run_bad("rebase", "--tree", self.out, "--onto", self.tmp / "none", says="is not a directory")
+        commit(self.out, "mm: More", edit={"mm/more.c": "x\n"})
+        self.run_bad("rebase", "--tree", self.out, "--onto", back, says="`refresh` first")
 
     def test_version(self):
         args = ["base", "--src", self.src, "--repo", self.tmp / "b"]
