@@ -681,9 +681,10 @@ static void crowd(const struct never *n)
 
 /*
  * One user's processes open the device, wait for pages and go, again and again. What
- * handles their faults stays. Other users' faults are still served: on mainline they
- * are not, "iommu/sva: Leave workers to the page faults of other users". Those of this
- * user wait, and are served when the pages come, or are known not to.
+ * handles their faults stays. Other users' faults are still served. Those of this user
+ * wait, and are served when the pages come, or are known not to; mainline gives them
+ * one of everybody's workers each: "iommu/sva: Leave workers to the page faults of
+ * other users".
  */
 TEST_F_TIMEOUT(never, crowd, 120)
 {
