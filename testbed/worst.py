@@ -55,8 +55,8 @@ def main() -> int:
             row: dict[str, Any] = {"case": case, "operation": operation}
             row |= {name: times.get(operation) for name, (times, _) in found.items()}
             rows.append(row)
-            print(f"{operation[:60]:60}" + "".join(f" {row[name] if row[name] is not None else '-':>10}" for name in found),
-                  flush=True)
+            columns = ["-" if row[name] is None else row[name] for name in found]
+            print(f"{operation[:60]:60}" + "".join(f" {column:>10}" for column in columns), flush=True)
         for name, (times, ended) in found.items():
             if ended and name != "series":
                 rows.append({"case": case, "operation": "", "ended": ended, "machine": name})
