@@ -73,6 +73,7 @@ bench: qemu guest kernel-mainline kernel-series kernel-kvm
 	@$(py) $(BED)/demo.py mainline
 	@$(py) $(BED)/bystander.py guests
 	@$(py) $(BED)/bench.py
+	@$(py) $(BED)/worst.py
 	@$(BED)/bin/setup times
 
 ifeq ($(ONLY),list)

@@ -26,6 +26,8 @@
 #define SVATD_QUIESCE_MS	5000
 /* How often to look after those for which nobody waits */
 #define SVATD_ENDING_MS		20
+/* Pages of the region that is memory alone */
+#define SVATD_DUS_PAGES		2
 
 struct sva_testdev;
 
@@ -240,6 +242,28 @@ static int sva_testdev_is_q_updated(struct uacce_queue *q)
 		       SVATD_Q_DONE);
 }
 
+/* Memory that the device knows nothing of: a region of more than one page */
+static int sva_testdev_mmap_dus(struct vm_area_struct *vma)
+{
+	unsigned long addr;
+	struct page *page;
+	int ret;
+
+	if (vma_pages(vma) != SVATD_DUS_PAGES)
+		return -EINVAL;
+	for (addr = vma->vm_start; addr < vma->vm_end; addr += PAGE_SIZE) {
+		page = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+		if (!page)
+			return -ENOMEM;
+		ret = vm_insert_page(vma, addr, page);
+		/* The mapping has it, or nobody */
+		put_page(page);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
 static int sva_testdev_mmap(struct uacce_queue *q, struct vm_area_struct *vma,
 			    struct uacce_qfile_region *qfr)
 {
@@ -247,8 +271,8 @@ static int sva_testdev_mmap(struct uacce_queue *q, struct vm_area_struct *vma,
 	phys_addr_t addr = pci_resource_start(queue->td->pdev, SVATD_BAR_QUEUES) +
 			   queue_id(queue) * SVATD_QUEUE_STRIDE;
 
-	if (qfr->type != UACCE_QFRT_MMIO)
-		return -EINVAL;
+	if (qfr->type == UACCE_QFRT_DUS)
+		return sva_testdev_mmap_dus(vma);
 	if (vma_pages(vma) != 1 || !(vma->vm_flags & VM_SHARED))
 		return -EINVAL;
 	/*
@@ -401,8 +425,11 @@ static int sva_testdev_probe(struct pci_dev *pdev,
 	uacce->algs = "copy\nfill\ncompare\natomic\npoll\nhammer\n";
 	uacce->api_ver = "sva_testdev_v1";
 	uacce->qf_pg_num[UACCE_QFRT_MMIO] = 1;
+	uacce->qf_pg_num[UACCE_QFRT_DUS] = SVATD_DUS_PAGES;
 	pci_set_drvdata(pdev, td);
 	pci_set_master(pdev);
+	/* For sva_testdev_slot_reset() */
+	pci_save_state(pdev);
 
 	ret = uacce_register(uacce);
 	if (ret) {
@@ -433,6 +460,34 @@ static void sva_testdev_remove(struct pci_dev *pdev)
 	pci_clear_master(pdev);
 }
 
+static pci_ers_result_t sva_testdev_error_detected(struct pci_dev *pdev,
+						   pci_channel_state_t state)
+{
+	switch (state) {
+	case pci_channel_io_normal:
+		return PCI_ERS_RESULT_CAN_RECOVER;
+	case pci_channel_io_frozen:
+		return PCI_ERS_RESULT_NEED_RESET;
+	default:
+		return PCI_ERS_RESULT_DISCONNECT;
+	}
+}
+
+/*
+ * The bus was reset, and all queues are disabled: like after any reset, their
+ * owners start them again
+ */
+static pci_ers_result_t sva_testdev_slot_reset(struct pci_dev *pdev)
+{
+	pci_restore_state(pdev);
+	return PCI_ERS_RESULT_RECOVERED;
+}
+
+static const struct pci_error_handlers sva_testdev_err_handlers = {
+	.error_detected = sva_testdev_error_detected,
+	.slot_reset = sva_testdev_slot_reset,
+};
+
 static const struct pci_device_id sva_testdev_ids[] = {
 	{ PCI_DEVICE(SVATD_PCI_VENDOR_ID, SVATD_PCI_DEVICE_ID) },
 	{ }
@@ -444,6 +499,7 @@ static struct pci_driver sva_testdev_driver = {
 	.id_table = sva_testdev_ids,
 	.probe = sva_testdev_probe,
 	.remove = sva_testdev_remove,
+	.err_handler = &sva_testdev_err_handlers,
 };
 module_pci_driver(sva_testdev_driver);
 

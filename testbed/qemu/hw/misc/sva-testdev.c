@@ -18,6 +18,7 @@
 #include "hw/pci/msix.h"
 #include "hw/pci/pci_device.h"
 #include "hw/pci/pcie_ats_client.h"
+#include "hw/pci/pcie_regs.h"
 #include "hw/qdev-properties.h"
 #include "migration/vmstate.h"
 #include "standard-headers/misc/uacce/sva_testdev.h"
@@ -28,6 +29,8 @@ OBJECT_DECLARE_SIMPLE_TYPE(SVATestDev, SVA_TESTDEV)
 
 #define MAX_VECTORS     64
 #define PASID_CAP_OFFSET PCI_CONFIG_SPACE_SIZE
+/* Behind PASID and ATS */
+#define AER_CAP_OFFSET (PCI_CONFIG_SPACE_SIZE + 0x40)
 #define ATS_CAP_GLOBAL_INV 0x0040 /* Global Invalidate Supported */
 #define PASID_MASK      MAKE_64BIT_MASK(0, 20)
 
@@ -1049,6 +1052,7 @@ static void sva_testdev_reset(DeviceState *dev)
     memset(s->queue, 0, s->num_queues * sizeof(*s->queue));
     atc_flush(s);
     s->atc_invs = s->atc_drops = 0;
+    pcie_cap_deverr_reset(pdev);
     if (s->ats) {
         pci_set_word(pdev->config + pdev->exp.ats_cap + PCI_ATS_CTRL, 0);
     }
@@ -1089,6 +1093,7 @@ static void sva_testdev_config_write(PCIDevice *pdev, uint32_t addr,
 
     pci_default_write_config(pdev, addr, val, len);
     pcie_cap_flr_write_config(pdev, addr, val, len);
+    pcie_aer_write_config(pdev, addr, val, len);
     if (!atc_enabled(s)) {
         atc_flush(s);
     }
@@ -1135,11 +1140,18 @@ static void sva_testdev_realize(PCIDevice *pdev, Error **errp)
     /* Its DEVCAP2 has the End-End TLP Prefix bit, which PASID needs */
     pcie_endpoint_cap_init(pdev, 0);
     pcie_cap_flr_init(pdev);
+    pcie_cap_deverr_init(pdev);
     if (s->pasid_bits) {
         sva_testdev_pasid_cap(s);
     }
     if (s->ats) {
         sva_testdev_ats_cap(s);
+    }
+    if (pcie_aer_init(pdev, PCI_ERR_VER, AER_CAP_OFFSET, PCI_ERR_SIZEOF,
+                      errp)) {
+        pcie_cap_exit(pdev);
+        msix_uninit_exclusive_bar(pdev);
+        return;
     }
 
     s->queue = g_new0(Queue, s->num_queues);
@@ -1164,6 +1176,7 @@ static void sva_testdev_exit(PCIDevice *pdev)
     g_free(s->queue);
     g_array_free(s->writes, true);
     g_clear_pointer(&s->atc, g_hash_table_destroy);
+    pcie_aer_exit(pdev);
     pcie_cap_exit(pdev);
     msix_uninit_exclusive_bar(pdev);
 }

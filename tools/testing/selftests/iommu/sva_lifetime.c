@@ -14,251 +14,42 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
+#include <glob.h>
 #include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 #include <linux/fuse.h>
+#include <linux/pci_regs.h>
 #include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include <misc/uacce/uacce.h>
+
 #include "kselftest_harness.h"
 #include "sva_testdev.h"
-
-#ifndef __printf
-#define __printf(a, b)	__attribute__((format(printf, a, b)))
-#endif
-
-#define TAG		0x11fe00000000ULL
-#define MB		(1UL << 20)
+#include "sva_watch.h"
 
 /* Memory whose page tables take fork() a second or more to copy */
 #define HOLD_SIZE	(64 * MB)
 #define HOLD_MAPS	96
-
-static size_t page_size;
-
-static double now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec + ts.tv_nsec / 1e9;
-}
 
 static double limit(void)
 {
 	const char *env = getenv("SVA_LIFETIME_MS");
 
 	return (env ? strtoul(env, NULL, 0) : 1000) / 1e3;
-}
-
-static void took(const char *what, double seconds)
-{
-	ksft_print_msg("%s: %.1f ms\n", what, seconds * 1e3);
-}
-
-static __u32 queue_reg(const struct sva_queue *q, unsigned int offset)
-{
-	return __atomic_load_n((__u32 *)((char *)q->page + offset), __ATOMIC_RELAXED);
-}
-
-static char *untouched(size_t size)
-{
-	char *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	if (p == MAP_FAILED)
-		return NULL;
-	madvise(p, size, MADV_NOHUGEPAGE);
-	return p;
-}
-
-/* All slots of the queue write to each page of @size bytes for each, for ever */
-static void hammer(struct sva_queue *q, char *p, size_t size)
-{
-	unsigned int i;
-
-	for (i = 0; i < SVATD_NUM_SLOTS; i++)
-		sva_hammer_start(q, i, p + i * size, size, page_size, TAG);
-}
-
-/* Is there a queue, and does it work? */
-static bool works(void)
-{
-	__u64 word = 0;
-	struct sva_queue q;
-	bool ok;
-
-	if (sva_queue_init(&q))
-		return false;
-	ok = sva_fill(&q, 0, &word, TAG, sizeof(word), NULL) == SVATD_ST_OK &&
-	     __atomic_load_n(&word, __ATOMIC_ACQUIRE) == TAG;
-	sva_queue_close(&q);
-	return ok;
-}
-
-static bool queues_return_to(long expected)
-{
-	double end = now() + SVA_TIMEOUT_MS / 1e3;
-	long is = -1;
-
-	do {
-		if (!sva_device_attr("available_instances", &is) && is == expected)
-			return true;
-		usleep(1000);
-	} while (now() < end);
-	ksft_print_msg("%ld queues available, %ld before\n", is, expected);
-	return false;
-}
-
-/*
- * Sysfs
- */
-static int __printf(2, 3) put(const char *text, const char *format, ...)
-{
-	char path[PATH_MAX];
-	va_list args;
-	int fd, ret;
-
-	va_start(args, format);
-	vsnprintf(path, sizeof(path), format, args);
-	va_end(args);
-	fd = open(path, O_WRONLY);
-	if (fd < 0)
-		return -errno;
-	ret = write(fd, text, strlen(text)) < 0 ? -errno : 0;
-	close(fd);
-	return ret;
-}
-
-/* The PCI function behind the character device */
-static bool function(char *name, size_t size)
-{
-	const char *dev = sva_device();
-	char link[PATH_MAX], real[PATH_MAX];
-
-	if (!dev)
-		return false;
-	snprintf(link, sizeof(link), "/sys/class/uacce/%s/device", strrchr(dev, '/') + 1);
-	if (!realpath(link, real))
-		return false;
-	snprintf(name, size, "%s", basename(real));
-	return true;
-}
-
-/*
- * The kernel log
- */
-static int kmsg_open(void)
-{
-	int fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK);
-
-	if (fd >= 0)
-		lseek(fd, 0, SEEK_END);
-	return fd;
-}
-
-/* Lines that tell of trouble, since the last time */
-static unsigned int kmsg_bad(int fd)
-{
-	static const char * const bad[] = {
-		"WARNING:", "BUG:", "Oops", "INFO: task", "list_del corruption",
-		"CMD_SYNC timeout", "CMDQ timeout", "does not come to rest",
-		"stays in use",
-	};
-	unsigned int i, found = 0;
-	char line[1024];
-	ssize_t len;
-
-	for (;;) {
-		len = read(fd, line, sizeof(line) - 1);
-		if (len < 0 && errno == EPIPE)
-			continue;
-		if (len <= 0)
-			return found;
-		line[len] = '\0';
-		for (i = 0; i < ARRAY_SIZE(bad); i++) {
-			if (strstr(line, bad[i])) {
-				ksft_print_msg("kernel log: %s", line);
-				found++;
-			}
-		}
-	}
-}
-
-/*
- * A process of its own. It says when it is ready, and goes on when it is told to
- */
-struct other {
-	pid_t pid;
-	int to, from;
-};
-
-static bool say(int fd, char byte)
-{
-	return write(fd, &byte, 1) == 1;
-}
-
-static bool hear(int fd, char byte)
-{
-	char is;
-
-	return read(fd, &is, 1) == 1 && is == byte;
-}
-
-/* Returns 0 in the new process, which talks by the same struct */
-static int other_start(struct other *o)
-{
-	int there[2], back[2];
-
-	if (pipe(there) || pipe(back))
-		return -errno;
-	o->pid = fork();
-	if (o->pid < 0)
-		return -errno;
-	if (!o->pid) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		close(there[1]);
-		close(back[0]);
-		o->from = there[0];
-		o->to = back[1];
-		return 0;
-	}
-	close(there[0]);
-	close(back[1]);
-	o->to = there[1];
-	o->from = back[0];
-	return 1;
-}
-
-/* Its wait status */
-static int other_end(struct other *o, int sig)
-{
-	int status = -1;
-
-	if (o->pid <= 0)
-		return status;
-	if (sig)
-		kill(o->pid, sig);
-	close(o->to);
-	waitpid(o->pid, &status, 0);
-	close(o->from);
-	o->pid = 0;
-	return status;
 }
 
 /* It waits, and not for a signal */
@@ -429,7 +220,7 @@ static void *never_thread(void *arg)
 			.nodeid = 2, .entry_valid = 60, .attr_valid = 60,
 		};
 		struct fuse_attr_out attr = { .attr_valid = 60 };
-		struct fuse_open_out open = { .fh = 1 };
+		struct fuse_open_out open = { .fh = 1, .open_flags = FOPEN_KEEP_CACHE };
 
 		switch (in->opcode) {
 		case FUSE_INIT:
@@ -480,7 +271,7 @@ static int never_start(struct never *n)
 	strcpy(n->dir, "/tmp/never-XXXXXX");
 	if (!mkdtemp(n->dir))
 		return -errno;
-	snprintf(options, sizeof(options), "fd=%d,rootmode=40000,user_id=0,group_id=0", n->fd);
+	snprintf(options, sizeof(options), "fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other", n->fd);
 	if (mount("never", n->dir, "fuse.never", MS_NOSUID | MS_NODEV, options))
 		return -errno;
 	snprintf(n->file, sizeof(n->file), "%s/file", n->dir);
@@ -498,71 +289,6 @@ static void never_end(struct never *n)
 	close(n->fd);
 	rmdir(n->dir);
 	n->fd = -1;
-}
-
-/*
- * What is common to all cases
- */
-struct common {
-	long queues;
-	int kmsg;
-	bool served;
-	char pci[64];
-};
-
-static bool start(struct __test_metadata *_metadata, struct common *c)
-{
-	struct sva_queue q;
-	int ret;
-	char *p;
-
-	page_size = sysconf(_SC_PAGESIZE);
-	ret = sva_queue_init(&q);
-	if (ret && sva_skip_reason(ret))
-		SKIP(return false, "%s", sva_skip_reason(ret));
-	ASSERT_EQ(0, ret);
-	p = untouched(page_size);
-	ASSERT_NE(NULL, p);
-	c->served = sva_fill(&q, 0, p, TAG, 8, NULL) == SVATD_ST_OK;
-	munmap(p, page_size);
-	sva_queue_close(&q);
-	ASSERT_TRUE(function(c->pci, sizeof(c->pci)));
-	c->kmsg = kmsg_open();
-	ASSERT_LE(0, c->kmsg);
-	/* Those of earlier cases come back late, maybe */
-	usleep(50000);
-	ASSERT_EQ(0, sva_device_attr("available_instances", &c->queues));
-	return true;
-}
-
-/* Everything is as it was before */
-static void finish(struct __test_metadata *_metadata, struct common *c)
-{
-	EXPECT_TRUE(queues_return_to(c->queues));
-	EXPECT_TRUE(works());
-	EXPECT_EQ(0, kmsg_bad(c->kmsg));
-	close(c->kmsg);
-}
-
-#define NOT_SERVED	"faults of this device are not served"
-
-/* A process whose device works, all along. Told to end, it says whether it did */
-static void neighbour(struct other *o)
-{
-	struct sva_queue q;
-	char byte, *p;
-
-	p = untouched(page_size);
-	if (!p || sva_queue_init(&q) || !say(o->to, 'r'))
-		_exit(1);
-	*p = 1;
-	fcntl(o->from, F_SETFL, O_NONBLOCK);
-	while (read(o->from, &byte, 1) < 0) {
-		if (sva_fill(&q, 0, p, TAG, 8, NULL) != SVATD_ST_OK)
-			_exit(2);
-		usleep(1000);
-	}
-	_exit(0);
 }
 
 FIXTURE(mmap_lock)
@@ -924,6 +650,93 @@ TEST_F_TIMEOUT(never, opened_again_retried, 60)
 	EXPECT_EQ(0, __atomic_load_n(&self->n.fail, __ATOMIC_ACQUIRE));
 }
 
+#define NOBODY		65534
+/* More than the faults of all processes have workers */
+#define CROWD		72
+
+/* All slots wait for pages that never come, in a process that ends */
+static void crowd(const struct never *n)
+{
+	struct sva_queue q;
+	unsigned int i;
+	char *p;
+	int fd;
+
+	fd = open(n->file, O_RDONLY);
+	p = mmap(NULL, MB, PROT_READ, MAP_PRIVATE, fd, 0);
+	if (p == MAP_FAILED || madvise(p, MB, MADV_RANDOM))
+		_exit(1);
+	if (setgid(NOBODY) || setuid(NOBODY))
+		_exit(2);
+	if (sva_queue_init(&q))
+		_exit(3);
+	for (i = 0; i < SVATD_NUM_SLOTS; i++)
+		sva_poll_start(&q, i, p + i * page_size, 8, 8, 0, 0);
+	while (queue_reg(&q, SVATD_Q_STALLED) != (1U << SVATD_NUM_SLOTS) - 1)
+		usleep(1000);
+	/* The mapping would keep the file for as long as the handlers keep the mm */
+	munmap(q.page, page_size);
+	_exit(0);
+}
+
+/*
+ * One user's processes open the device, wait for pages and go, again and again. What
+ * handles their faults stays. Other users' faults are still served. Those of this user
+ * wait, and are served when the pages come, or are known not to; mainline gives them
+ * one of everybody's workers each: "iommu/sva: Leave workers to the page faults of
+ * other users".
+ */
+TEST_F_TIMEOUT(never, crowd, 120)
+{
+	struct pollfd says = { .events = POLLIN };
+	struct sva_queue q;
+	unsigned int round;
+	double seconds;
+	int status, ret;
+	pid_t pid;
+	char *p;
+
+	ASSERT_EQ(0, chmod(sva_device(), 0666));
+	for (round = 0; round < CROWD; round++) {
+		pid = fork();
+		ASSERT_LE(0, pid);
+		if (!pid)
+			crowd(&self->n);
+		ASSERT_EQ(pid, waitpid(pid, &status, 0));
+		ASSERT_EQ(0, status);
+	}
+	ret = other_start(&self->o);
+	ASSERT_LE(0, ret);
+	if (!ret) {
+		if (setgid(NOBODY) || setuid(NOBODY) || sva_queue_init(&q))
+			_exit(1);
+		p = untouched(page_size);
+		if (!p || !say(self->o.to, 'r') ||
+		    sva_fill(&q, 0, p, TAG, 8, NULL) != SVATD_ST_OK || !say(self->o.to, 'd'))
+			_exit(2);
+		_exit(0);
+	}
+	ASSERT_TRUE(hear(self->o.from, 'r'));
+	EXPECT_EQ(0, chmod(sva_device(), 0600));
+	ASSERT_EQ(0, sva_queue_init(&q));
+	p = untouched(16 * page_size);
+	ASSERT_NE(NULL, p);
+	seconds = now();
+	EXPECT_EQ(SVATD_ST_OK, sva_fill(&q, 0, p, TAG, 16 * page_size, NULL));
+	seconds = now() - seconds;
+	took("16 page faults beside 1152 that are never served", seconds);
+	EXPECT_GT(limit(), seconds);
+	sva_queue_close(&q);
+
+	says.fd = self->o.from;
+	EXPECT_EQ(0, poll(&says, 1, 100)) {
+		TH_LOG("the user's other faults do not wait");
+	}
+	never_end(&self->n);
+	EXPECT_TRUE(hear(self->o.from, 'd'));
+	EXPECT_EQ(0, other_end(&self->o, 0));
+}
+
 /*
  * It has another queue, and so the bond. What the SMMU holds for the first may still be
  * served, so nobody else gets that queue before. Mainline's driver turned the DMA of
@@ -1000,18 +813,15 @@ FIXTURE_TEARDOWN(function)
 }
 
 /*
- * The process is gone, its child has the file. Mainline warns when the PASID is to be
- * attached again, and when it is detached, if the function has ATS:
- * "iommu/arm-smmu-v3-sva: Attach the domain of a dead process after a reset".
+ * The bond of a process that is gone: its child has the file, until the descriptor that
+ * is returned is closed
  */
-TEST_F_TIMEOUT(function, reset_after_exit, 60)
+static int leave_bond(struct __test_metadata *_metadata, struct other *o)
 {
 	struct sva_queue q;
 	int ret, go[2];
-	long queues;
 
-	ASSERT_EQ(0, pipe(go));
-	ret = other_start(&self->o);
+	ret = pipe(go) ? -errno : other_start(o);
 	ASSERT_LE(0, ret);
 	if (!ret) {
 		close(go[1]);
@@ -1025,12 +835,25 @@ TEST_F_TIMEOUT(function, reset_after_exit, 60)
 		_exit(0);
 	}
 	close(go[0]);
-	ASSERT_EQ(0, other_end(&self->o, 0));
-	/* The child has the file */
+	EXPECT_EQ(0, other_end(o, 0));
+	return go[1];
+}
+
+/*
+ * The process is gone, its child has the file. Mainline warns when the PASID is to be
+ * attached again, and when it is detached, if the function has ATS:
+ * "iommu/arm-smmu-v3-sva: Attach the domain of a dead process after a reset".
+ */
+TEST_F_TIMEOUT(function, reset_after_exit, 60)
+{
+	int ret, go;
+	long queues;
+
+	go = leave_bond(_metadata, &self->o);
 	EXPECT_EQ(0, sva_device_attr("available_instances", &queues));
 	EXPECT_EQ(self->c.queues - 1, queues);
 	ret = put("1", "/sys/bus/pci/devices/%s/reset", self->c.pci);
-	close(go[1]);
+	close(go);
 	if (ret == -ENOENT)
 		SKIP(return, "the function cannot be reset");
 	EXPECT_EQ(0, ret);
@@ -1097,6 +920,36 @@ static void be_busy(struct other *o)
 	pause();
 }
 
+/* Takes the device away from a busy process, and brings it back */
+static void gone_while_busy(struct __test_metadata *_metadata, struct other *o, bool function,
+			    const char *pci)
+{
+	double seconds;
+	int ret;
+
+	ret = other_start(o);
+	ASSERT_LE(0, ret);
+	if (!ret)
+		be_busy(o);
+	ASSERT_TRUE(hear(o->from, 'r'));
+	usleep(100000);
+	seconds = now();
+	ret = function ? put("1", "/sys/bus/pci/devices/%s/remove", pci) :
+		put(pci, "/sys/bus/pci/drivers/sva_testdev/unbind");
+	ASSERT_EQ(0, ret);
+	seconds = now() - seconds;
+	took(function ? "removal beside a busy process" : "unbind of the driver beside a busy process",
+	     seconds);
+	EXPECT_GT(limit(), seconds);
+	ret = function ? put("1", "/sys/bus/pci/rescan") :
+		put(pci, "/sys/bus/pci/drivers/sva_testdev/bind");
+	ASSERT_EQ(0, ret);
+	EXPECT_TRUE(works());
+	seconds = now();
+	EXPECT_EQ(SIGKILL, other_end(o, SIGKILL));
+	took("exit of the busy process", now() - seconds);
+}
+
 /*
  * The driver goes while accesses are stalled and threads map and unmap the queues'
  * pages. Mainline waits for one in q->mutex and for the other under it, for 5
@@ -1104,29 +957,16 @@ static void be_busy(struct other *o)
  */
 TEST_F_TIMEOUT(function, unbind_while_busy, 120)
 {
-	double seconds, longest = 0;
 	unsigned int round;
-	int ret;
 
-	for (round = 0; round < 4; round++) {
-		ret = other_start(&self->o);
-		ASSERT_LE(0, ret);
-		if (!ret)
-			be_busy(&self->o);
-		ASSERT_TRUE(hear(self->o.from, 'r'));
-		usleep(100000);
-		seconds = now();
-		ASSERT_EQ(0, put(self->c.pci, "/sys/bus/pci/drivers/sva_testdev/unbind"));
-		seconds = now() - seconds;
-		longest = seconds > longest ? seconds : longest;
-		ASSERT_EQ(0, put(self->c.pci, "/sys/bus/pci/drivers/sva_testdev/bind"));
-		EXPECT_TRUE(works());
-		seconds = now();
-		EXPECT_EQ(SIGKILL, other_end(&self->o, SIGKILL));
-		took("exit of the busy process", now() - seconds);
-	}
-	took("longest unbind of the driver beside a busy process", longest);
-	EXPECT_GT(limit(), longest);
+	for (round = 0; round < 4; round++)
+		gone_while_busy(_metadata, &self->o, false, self->c.pci);
+}
+
+/* The function itself goes, and comes back */
+TEST_F_TIMEOUT(function, removed_while_busy, 120)
+{
+	gone_while_busy(_metadata, &self->o, true, self->c.pci);
 }
 
 /* The function is reset under it; afterwards the process starts its queue again */
@@ -1178,10 +1018,139 @@ TEST_F_TIMEOUT(function, bond_survives_reset, 60)
 	sva_queue_close(&q);
 }
 
-/* The function itself goes, and comes back */
-TEST_F_TIMEOUT(function, removed_while_busy, 120)
+/*
+ * A region of several pages is mapped and unmapped as a whole. Mainline lets a part be
+ * unmapped, and takes that for another region: "uacce: Do not let the mapping of a
+ * region be split".
+ */
+TEST_F_TIMEOUT(function, region_split, 60)
 {
-	double seconds;
+	size_t size = 2 * page_size;
+	struct sva_queue q;
+	char *p, *again;
+
+	ASSERT_EQ(0, sva_queue_init(&q));
+	p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, q.fd,
+		 UACCE_QFRT_DUS * page_size);
+	ASSERT_NE(MAP_FAILED, p);
+	p[0] = 1;
+	p[page_size] = 2;
+	EXPECT_EQ(-1, munmap(p + page_size, page_size));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_EQ(-1, munmap(p, page_size));
+	EXPECT_EQ(-1, mprotect(p, page_size, PROT_READ));
+	again = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, q.fd,
+		     UACCE_QFRT_DUS * page_size);
+	EXPECT_EQ(MAP_FAILED, again);
+	EXPECT_EQ(EEXIST, errno);
+	EXPECT_EQ(0, munmap(p, size));
+	p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, q.fd,
+		 UACCE_QFRT_DUS * page_size);
+	EXPECT_NE(MAP_FAILED, p);
+	/* That of the queue's registers is as it was */
+	EXPECT_EQ(-EEXIST, sva_queue_map(&(struct sva_queue){ .fd = q.fd }));
+	munmap(p, size);
+	sva_queue_close(&q);
+}
+
+/* Offset of the function's ATS capability, or 0 */
+static unsigned int find_ats(const char *pci)
+{
+	unsigned int pos = 0x100, tries;
+	char path[PATH_MAX];
+	__u32 header;
+	int fd;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/config", pci);
+	fd = open(path, O_RDONLY);
+	if (fd < 0)
+		return 0;
+	for (tries = 0; pos >= 0x100 && tries < 64; tries++) {
+		if (pread(fd, &header, sizeof(header), pos) != sizeof(header))
+			break;
+		if ((header & 0xffff) == PCI_EXT_CAP_ID_ATS) {
+			close(fd);
+			return pos;
+		}
+		pos = header >> 20;
+	}
+	close(fd);
+	return 0;
+}
+
+static bool config_word(const char *pci, unsigned int offset, __u16 *word, bool set)
+{
+	char path[PATH_MAX];
+	ssize_t ret;
+	int fd;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/config", pci);
+	fd = open(path, O_RDWR);
+	if (fd < 0)
+		return false;
+	ret = set ? pwrite(fd, word, sizeof(*word), offset) : pread(fd, word, sizeof(*word), offset);
+	close(fd);
+	return ret == sizeof(*word);
+}
+
+/*
+ * The function's ATS is turned off and on behind the kernel's back, with the ATC in
+ * use. What the SMMU translates for it either way is right, and nothing waits for ever.
+ */
+TEST_F_TIMEOUT(function, ats_toggled, 120)
+{
+	unsigned int ats = find_ats(self->c.pci), round;
+	__u16 on, off;
+	int ret;
+
+	if (!ats)
+		SKIP(return, "the function has no ATS");
+	ats += PCI_ATS_CTRL;
+	ASSERT_TRUE(config_word(self->c.pci, ats, &on, false));
+	ASSERT_TRUE(on & PCI_ATS_CTRL_ENABLE);
+	off = on & ~PCI_ATS_CTRL_ENABLE;
+	ret = other_start(&self->o);
+	ASSERT_LE(0, ret);
+	if (!ret)
+		be_busy(&self->o);
+	ASSERT_TRUE(hear(self->o.from, 'r'));
+	for (round = 0; round < 20; round++) {
+		ASSERT_TRUE(config_word(self->c.pci, ats, &off, true));
+		EXPECT_TRUE(works());
+		ASSERT_TRUE(config_word(self->c.pci, ats, &on, true));
+		EXPECT_TRUE(works());
+	}
+	EXPECT_EQ(SIGKILL, other_end(&self->o, SIGKILL));
+}
+
+/* The type of the function's group: returns 0, or the errno of a refusal */
+static int group_type(const char *pci, const char *type)
+{
+	return put(type, "/sys/bus/pci/devices/%s/iommu_group/type", pci);
+}
+
+static int change_group_type(const char *pci, const char *type)
+{
+	int ret, again;
+
+	ret = put(pci, "/sys/bus/pci/drivers/sva_testdev/unbind");
+	if (ret)
+		return ret;
+	ret = group_type(pci, type);
+	again = put(pci, "/sys/bus/pci/drivers/sva_testdev/bind");
+	return ret ? ret : again;
+}
+
+/*
+ * The function's own domain becomes another, while a busy process has bonds, and
+ * after the driver has lost them. With an identity domain ATS is turned on by the
+ * first bond and off by the last, while with one that translates it is always on.
+ */
+TEST_F_TIMEOUT(function, group_type_changes, 120)
+{
+	unsigned int ats = find_ats(self->c.pci), round;
+	struct sva_queue q;
+	__u16 ctrl = 0;
 	int ret;
 
 	ret = other_start(&self->o);
@@ -1189,15 +1158,235 @@ TEST_F_TIMEOUT(function, removed_while_busy, 120)
 	if (!ret)
 		be_busy(&self->o);
 	ASSERT_TRUE(hear(self->o.from, 'r'));
-	usleep(100000);
-	seconds = now();
-	ASSERT_EQ(0, put("1", "/sys/bus/pci/devices/%s/remove", self->c.pci));
-	seconds = now() - seconds;
-	took("removal beside a busy process", seconds);
-	EXPECT_GT(limit(), seconds);
-	ASSERT_EQ(0, put("1", "/sys/bus/pci/rescan"));
+	/* A driver has it, and with it go bonds */
+	EXPECT_EQ(-EPERM, group_type(self->c.pci, "identity"));
+	for (round = 0; round < 4; round++) {
+		ASSERT_EQ(0, change_group_type(self->c.pci, "identity"));
+		if (ats && config_word(self->c.pci, ats + PCI_ATS_CTRL, &ctrl, false))
+			EXPECT_FALSE(ctrl & PCI_ATS_CTRL_ENABLE);
+		ASSERT_EQ(0, sva_queue_init(&q));
+		if (ats && config_word(self->c.pci, ats + PCI_ATS_CTRL, &ctrl, false))
+			EXPECT_TRUE(ctrl & PCI_ATS_CTRL_ENABLE);
+		/* Others join, and leave first */
+		EXPECT_TRUE(works());
+		sva_queue_close(&q);
+		EXPECT_TRUE(works());
+		ASSERT_EQ(0, change_group_type(self->c.pci, "DMA"));
+		EXPECT_TRUE(works());
+	}
+	/* The flush queue comes without a new domain, and so beside bonds */
+	ASSERT_EQ(0, sva_queue_init(&q));
+	EXPECT_EQ(0, group_type(self->c.pci, "DMA-FQ"));
 	EXPECT_TRUE(works());
+	sva_queue_close(&q);
+	ASSERT_EQ(0, change_group_type(self->c.pci, "DMA"));
 	EXPECT_EQ(SIGKILL, other_end(&self->o, SIGKILL));
+}
+
+/*
+ * Errors that the function reports (PCIe 6.2), injected
+ */
+struct aer_error {
+	__u8 bus, dev, fn;
+	__u32 uncorrectable, correctable;
+	__u32 header[4];
+	__u32 domain;
+};
+
+FIXTURE(error)
+{
+	struct common c;
+	struct never n;
+	struct other o;
+};
+
+FIXTURE_VARIANT(error)
+{
+	struct aer_error error;
+};
+
+FIXTURE_VARIANT_ADD(error, correctable)
+{
+	.error = { .correctable = PCI_ERR_COR_RCVR },
+};
+
+FIXTURE_VARIANT_ADD(error, nonfatal)
+{
+	.error = { .uncorrectable = PCI_ERR_UNC_POISON_TLP },
+};
+
+/* The bus below the root port is reset, and the driver restores the function */
+FIXTURE_VARIANT_ADD(error, fatal)
+{
+	.error = { .uncorrectable = PCI_ERR_UNC_DLP },
+};
+
+static bool behind_root_port(const char *pci)
+{
+	char path[PATH_MAX], real[PATH_MAX];
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s", pci);
+	return realpath(path, real) && !strncmp(basename(dirname(real)), "0000:", 5);
+}
+
+FIXTURE_SETUP(error)
+{
+	self->n.fd = -1;
+	if (!start(_metadata, &self->c))
+		return;
+	if (access("/dev/aer_inject", W_OK))
+		SKIP(return, "no /dev/aer_inject");
+	if (!behind_root_port(self->c.pci))
+		SKIP(return, "the function is behind no root port");
+}
+
+FIXTURE_TEARDOWN(error)
+{
+	never_end(&self->n);
+	other_end(&self->o, SIGKILL);
+	finish(_metadata, &self->c);
+}
+
+/* How often the kernel has recorded such an error */
+static long recorded(const char *pci, const struct aer_error *error)
+{
+	char path[PATH_MAX], name[32];
+	const char *kind = "correctable";
+	long count, total = -1;
+	FILE *f;
+
+	if (error->uncorrectable)
+		kind = error->uncorrectable & PCI_ERR_UNC_DLP ? "fatal" : "nonfatal";
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/aer_dev_%s", pci, kind);
+	f = fopen(path, "r");
+	if (!f)
+		return -1;
+	while (fscanf(f, "%31s %ld", name, &count) == 2)
+		if (!strncmp(name, "TOTAL_", 6))
+			total = count;
+	fclose(f);
+	return total;
+}
+
+/* Does the kernel log say that the function is recovered? */
+static bool recovered(int fd)
+{
+	double end = now() + SVA_TIMEOUT_MS / 1e3;
+	char line[1024];
+	ssize_t len;
+
+	do {
+		len = read(fd, line, sizeof(line) - 1);
+		if (len < 0) {
+			usleep(1000);
+			continue;
+		}
+		line[len] = '\0';
+		if (strstr(line, "device recovery failed"))
+			return false;
+		if (strstr(line, "device recovery successful"))
+			return true;
+	} while (now() < end);
+	return false;
+}
+
+/* Returns when the kernel has done with it */
+static void inject(struct __test_metadata *_metadata, const char *pci, const struct aer_error *which)
+{
+	double end = now() + SVA_TIMEOUT_MS / 1e3, seconds;
+	struct aer_error error = *which;
+	unsigned int domain, bus, dev, fn;
+	int fd, log = kmsg_open();
+	long before;
+
+	ASSERT_LE(0, log);
+	ASSERT_EQ(4, sscanf(pci, "%x:%x:%x.%x", &domain, &bus, &dev, &fn));
+	error.domain = domain;
+	error.bus = bus;
+	error.dev = dev;
+	error.fn = fn;
+	before = recorded(pci, which);
+	ASSERT_LE(0, before);
+	fd = open("/dev/aer_inject", O_WRONLY);
+	ASSERT_LE(0, fd);
+	seconds = now();
+	ASSERT_EQ(sizeof(error), write(fd, &error, sizeof(error)));
+	close(fd);
+	while (recorded(pci, which) <= before && now() < end)
+		usleep(1000);
+	EXPECT_EQ(before + 1, recorded(pci, which));
+	if (which->uncorrectable)
+		EXPECT_TRUE(recovered(log));
+	took("error injected and dealt with", now() - seconds);
+	close(log);
+}
+
+/* The bond outlives it; after a reset the process starts its queue again */
+TEST_F_TIMEOUT(error, bond_survives, 60)
+{
+	struct sva_queue q;
+	__u64 word = 0;
+
+	ASSERT_EQ(0, sva_queue_init(&q));
+	ASSERT_EQ(SVATD_ST_OK, sva_fill(&q, 0, &word, TAG, 8, NULL));
+	inject(_metadata, self->c.pci, &variant->error);
+	EXPECT_EQ(0, sva_queue_stop(&q));
+	EXPECT_EQ(0, sva_queue_start(&q));
+	EXPECT_EQ(SVATD_ST_OK, sva_fill(&q, 0, &word, TAG + 1, 8, NULL));
+	EXPECT_EQ(TAG + 1, __atomic_load_n(&word, __ATOMIC_ACQUIRE));
+	sva_queue_close(&q);
+}
+
+/* DMA runs, with faults and invalidations */
+TEST_F_TIMEOUT(error, while_busy, 120)
+{
+	unsigned int round;
+	int ret;
+
+	for (round = 0; round < 4; round++) {
+		ret = other_start(&self->o);
+		ASSERT_LE(0, ret);
+		if (!ret)
+			be_busy(&self->o);
+		ASSERT_TRUE(hear(self->o.from, 'r'));
+		inject(_metadata, self->c.pci, &variant->error);
+		EXPECT_TRUE(works());
+		inject(_metadata, self->c.pci, &variant->error);
+		EXPECT_EQ(SIGKILL, other_end(&self->o, SIGKILL));
+	}
+}
+
+/* The process is gone, its child has the file */
+TEST_F_TIMEOUT(error, after_exit, 60)
+{
+	int go;
+
+	go = leave_bond(_metadata, &self->o);
+	inject(_metadata, self->c.pci, &variant->error);
+	EXPECT_TRUE(works());
+	close(go);
+}
+
+/* The SMMU holds an access until a page comes */
+TEST_F_TIMEOUT(error, while_stalled, 60)
+{
+	double seconds;
+	int ret;
+
+	if (!self->c.served)
+		SKIP(return, NOT_SERVED);
+	ret = never_start(&self->n);
+	if (ret == -ENOENT || ret == -ENODEV)
+		SKIP(return, "no FUSE");
+	ASSERT_EQ(0, ret);
+	ASSERT_TRUE(waits_for_ever(&self->n, &self->o, NOTHING));
+	inject(_metadata, self->c.pci, &variant->error);
+	EXPECT_TRUE(works());
+	seconds = now();
+	EXPECT_EQ(SIGKILL, other_end(&self->o, SIGKILL));
+	seconds = now() - seconds;
+	took("exit after that", seconds);
+	EXPECT_GT(limit(), seconds);
 }
 
 /*
@@ -1331,6 +1520,169 @@ TEST_F_TIMEOUT(uio, killed_while_busy, 60)
 		TH_LOG("the dead process's queue is still enabled");
 	}
 	close(fd);
+}
+
+/* The thread that handles the events, or 0, and its interrupt */
+static pid_t evtq_thread(int *irq)
+{
+	char name[32] = "";
+	pid_t pid = 0;
+	unsigned int i;
+	glob_t all;
+	FILE *f;
+
+	if (glob("/proc/[0-9]*/comm", 0, NULL, &all))
+		return 0;
+	for (i = 0; i < all.gl_pathc && !pid; i++) {
+		f = fopen(all.gl_pathv[i], "r");
+		if (f && fscanf(f, "%31s", name) == 1 && !strncmp(name, "irq/", 4) &&
+		    strstr(name, "-arm-smm")) {
+			*irq = atoi(name + strlen("irq/"));
+			pid = atoi(all.gl_pathv[i] + strlen("/proc/"));
+		}
+		if (f)
+			fclose(f);
+	}
+	globfree(&all);
+	return pid;
+}
+
+static bool schedule_as(pid_t pid, int policy, int priority)
+{
+	struct sched_param param = { .sched_priority = priority };
+
+	return !sched_setscheduler(pid, policy, &param);
+}
+
+static bool run_on(unsigned int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	return !sched_setaffinity(0, sizeof(set), &set);
+}
+
+/* Leaves nothing of CPU 1 to who only wants what is left, until it is killed */
+static void occupy(struct other *o)
+{
+	if (!run_on(1) || setpriority(PRIO_PROCESS, 0, -10) || !say(o->to, 'r'))
+		_exit(1);
+	for (;;)
+		;
+}
+
+#define LEFT		((char *)0x500000000000)
+
+/* Has a page at an address that another process uses as well, and does not touch it */
+static bool uio_left(int *fd, struct sva_queue *q, const char *pci)
+{
+	double end = now() + SVA_TIMEOUT_MS / 1e3;
+
+	if (mmap(LEFT, page_size, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != LEFT)
+		return false;
+	do {
+		*fd = open("/dev/uio0", O_RDWR);
+	} while (*fd < 0 && errno == EBUSY && now() < end && !usleep(10000));
+	return *fd >= 0 && uio_queue(*fd, q, pci);
+}
+
+static long uio_pasid(const char *pci)
+{
+	char path[PATH_MAX];
+	long pasid = -1;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/pasid", pci);
+	f = fopen(path, "r");
+	if (!f || fscanf(f, "%ld", &pasid) != 1)
+		pasid = -1;
+	if (f)
+		fclose(f);
+	return pasid;
+}
+
+/*
+ * A process is killed while the event of its page fault is in the queue, whose thread
+ * does not come to run. Its PASID is another process's when it does: mainline serves
+ * the fault there, with a page that nobody asked for. "iommu/arm-smmu-v3: Handle the
+ * events of a PASID before it is detached".
+ */
+TEST_F_TIMEOUT(uio, event_is_left, 60)
+{
+	struct other spins[2] = {};
+	struct sva_queue q;
+	int ret, fd, irq = -1;
+	pid_t thread;
+	long pasid;
+
+	if (!self->c.served)
+		SKIP(return, NOT_SERVED);
+	thread = evtq_thread(&irq);
+	ASSERT_LT(0, thread);
+	ASSERT_EQ(0, put("2", "/proc/irq/%d/smp_affinity", irq));
+	ASSERT_TRUE(run_on(0));
+	ret = other_start(&self->o);
+	ASSERT_LE(0, ret);
+	if (!ret) {
+		char *p = untouched(page_size);
+
+		/* The thread goes where its interrupt does when it runs */
+		if (!p || !uio_left(&fd, &q, self->c.pci) ||
+		    sva_fill(&q, 0, p, TAG, 8, NULL) != SVATD_ST_OK ||
+		    !say(self->o.to, 'r') || !hear(self->o.from, 'g'))
+			_exit(1);
+		sva_poll_start(&q, 0, LEFT, 8, 8, 0, 0);
+		while (!queue_reg(&q, SVATD_Q_STALLED))
+			usleep(1000);
+		say(self->o.to, 's');
+		pause();
+	}
+	ASSERT_TRUE(hear(self->o.from, 'r'));
+	pasid = uio_pasid(self->c.pci);
+	for (ret = 0; ret < 2; ret++) {
+		if (!other_start(&spins[ret]))
+			occupy(&spins[ret]);
+		ASSERT_TRUE(hear(spins[ret].from, 'r'));
+	}
+	ASSERT_TRUE(schedule_as(thread, SCHED_IDLE, 0));
+	ASSERT_TRUE(say(self->o.to, 'g'));
+	ASSERT_TRUE(hear(self->o.from, 's'));
+	EXPECT_EQ(SIGKILL, other_end(&self->o, SIGKILL));
+
+	ret = other_start(&self->o);
+	ASSERT_LE(0, ret);
+	if (!ret) {
+		char *p = untouched(page_size);
+		unsigned char in = 0;
+
+		if (!p || !uio_left(&fd, &q, self->c.pci) ||
+		    !say(self->o.to, 'r') || !hear(self->o.from, 'g'))
+			_exit(1);
+		/* Events are handled in their order */
+		if (sva_fill(&q, 0, p, TAG, 8, NULL) != SVATD_ST_OK)
+			_exit(2);
+		usleep(100000);
+		if (mincore(LEFT, page_size, &in))
+			_exit(3);
+		_exit(in & 1 ? 4 : 0);
+	}
+	ASSERT_TRUE(hear(self->o.from, 'r'));
+	EXPECT_EQ(pasid, uio_pasid(self->c.pci)) {
+		TH_LOG("the PASID was not used again");
+	}
+	for (ret = 0; ret < 2; ret++)
+		EXPECT_EQ(SIGKILL, other_end(&spins[ret], SIGKILL));
+	/* As the kernel had it */
+	EXPECT_TRUE(schedule_as(thread, SCHED_FIFO, 50));
+	EXPECT_EQ(0, put("3", "/proc/irq/%d/smp_affinity", irq));
+	ASSERT_TRUE(say(self->o.to, 'g'));
+	ret = other_end(&self->o, 0);
+	EXPECT_TRUE(WIFEXITED(ret));
+	EXPECT_EQ(0, WEXITSTATUS(ret)) {
+		TH_LOG("4: the fault of another process was served in this one");
+	}
 }
 
 TEST_HARNESS_MAIN
