@@ -323,7 +323,8 @@ bool smmuv3_btm_realize(SMMUv3State *s, Error **errp)
     if (!s->btm) {
         if (s->btm_deaf || s->btm_deaf_kinds || s->btm_deaf_cpu >= 0) {
             error_setg(errp, "x-btm-deaf%s needs btm=on",
-                       s->btm_deaf ? "" : s->btm_deaf_kinds ? "-kinds" : "-cpu");
+                       s->btm_deaf ? "" :
+                       s->btm_deaf_kinds ? "-kinds" : "-cpu");
             return false;
         }
         return true;

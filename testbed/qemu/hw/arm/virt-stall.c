@@ -3,8 +3,8 @@
  *
  * PCI has no register that says so, and no access of a PCI device should. What
  * looks like a PCI function inside of a system may be none, though. Its device
- * tree node, a child of the bridge's, has the property "dma-can-stall" then, and
- * its device in the DSDT the same in _DSD.
+ * tree node, a child of the bridge's, has the property "dma-can-stall" then,
+ * and its device in the DSDT the same in _DSD.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -94,7 +94,9 @@ void virt_stall_add_fdt_nodes(VirtMachineState *vms)
 /* Device properties in _DSD: this one, which is true */
 static Aml *dsd(const char *property)
 {
-    Aml *package = aml_package(2), *list = aml_package(1), *pair = aml_package(2);
+    Aml *package = aml_package(2);
+    Aml *list = aml_package(1);
+    Aml *pair = aml_package(2);
 
     aml_append(pair, aml_string("%s", property));
     aml_append(pair, aml_int(1));

@@ -3,8 +3,8 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The tables are read as firmware does, from fw_cfg and with buses numbered, and
- * the IORT is compared with ARM DEN 0049.
+ * The tables are read as firmware does, from fw_cfg and with buses numbered,
+ * and the IORT is compared with ARM DEN 0049.
  */
 
 #include "qemu/osdep.h"
@@ -134,8 +134,8 @@ static void expect_rc(uint8_t *iort, uint8_t revision, uint32_t ats,
 }
 
 /*
- * The Root Complex's RID @rid leads to the @n-th SMMU, as StreamID, or past all to
- * the ITS (-1), as no bridge has a bus of this number
+ * The Root Complex's RID @rid leads to the @n-th SMMU, as StreamID, or past all
+ * to the ITS (-1), as no bridge has a bus of this number
  */
 static void expect_map(uint8_t *iort, uint32_t rid, int n)
 {
@@ -233,7 +233,7 @@ static void test_two(void)
     expect_map(f.iort, (SECOND_BUS + 2) << 8, -1);
     teardown(&f);
 
-    /* Each says for itself what it has; the Root Complex, what one of them has */
+    /* Each says what it has itself; the Root Complex, what one of them has */
     setup(&f, true, "-device pcie-root-port,id=rp1,addr=2 -device arm-smmuv3,"
           "primary-bus=rp1,httu=1,ats=on,ssidsize=20,x-fw-coherent=off");
     expect_smmu(f.iort, 0, QSMMU_VIRT_BASE, GSI, SMMU_COHACC);

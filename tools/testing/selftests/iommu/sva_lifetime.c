@@ -938,8 +938,8 @@ static void gone_while_busy(struct __test_metadata *_metadata, struct other *o, 
 		put(pci, "/sys/bus/pci/drivers/sva_testdev/unbind");
 	ASSERT_EQ(0, ret);
 	seconds = now() - seconds;
-	took(function ? "removal beside a busy process" : "unbind of the driver beside a busy process",
-	     seconds);
+	took(function ? "removal beside a busy process" :
+			"unbind of the driver beside a busy process", seconds);
 	EXPECT_GT(limit(), seconds);
 	ret = function ? put("1", "/sys/bus/pci/rescan") :
 		put(pci, "/sys/bus/pci/drivers/sva_testdev/bind");
@@ -1088,7 +1088,8 @@ static bool config_word(const char *pci, unsigned int offset, __u16 *word, bool 
 	fd = open(path, O_RDWR);
 	if (fd < 0)
 		return false;
-	ret = set ? pwrite(fd, word, sizeof(*word), offset) : pread(fd, word, sizeof(*word), offset);
+	ret = set ? pwrite(fd, word, sizeof(*word), offset) :
+		    pread(fd, word, sizeof(*word), offset);
 	close(fd);
 	return ret == sizeof(*word);
 }
@@ -1291,7 +1292,8 @@ static bool recovered(int fd)
 }
 
 /* Returns when the kernel has done with it */
-static void inject(struct __test_metadata *_metadata, const char *pci, const struct aer_error *which)
+static void inject(struct __test_metadata *_metadata, const char *pci,
+		   const struct aer_error *which)
 {
 	double end = now() + SVA_TIMEOUT_MS / 1e3, seconds;
 	struct aer_error error = *which;

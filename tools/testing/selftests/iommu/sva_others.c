@@ -261,8 +261,8 @@ static int ring_run(struct ring *r, const struct io_uring_sqe *sqe)
 	r->sqe[at] = *sqe;
 	((__u32 *)(r->sq + r->p.sq_off.array))[at] = at;
 	__atomic_store_n(tail, *tail + 1, __ATOMIC_RELEASE);
-	if (syscall(SYS_io_uring_enter, r->fd, 1, 1, IORING_ENTER_GETEVENTS | IORING_ENTER_SQ_WAKEUP,
-		    NULL, 0) < 0)
+	if (syscall(SYS_io_uring_enter, r->fd, 1, 1,
+		    IORING_ENTER_GETEVENTS | IORING_ENTER_SQ_WAKEUP, NULL, 0) < 0)
 		return -errno;
 	while (__atomic_load_n((__u32 *)(r->cq + r->p.cq_off.tail), __ATOMIC_ACQUIRE) == *head)
 		;
@@ -592,7 +592,8 @@ TEST_F_TIMEOUT(memory, pagemap_scan, 60)
 			expected |= 1L << i;
 		}
 		/* A read is no write */
-		EXPECT_EQ(SVATD_ST_OK, sva_compare(&self->q, 0, self->p, self->p, TRACKED * page_size, NULL));
+		EXPECT_EQ(SVATD_ST_OK, sva_compare(&self->q, 0, self->p, self->p,
+						   TRACKED * page_size, NULL));
 		EXPECT_EQ(expected, written(self->p));
 		EXPECT_EQ(0, written(self->p));
 	}
@@ -639,11 +640,13 @@ TEST_F_TIMEOUT(memory, hugetlb, 60)
 
 	ASSERT_EQ(0, glob("/sys/kernel/mm/hugepages/hugepages-*kB", 0, NULL, &all));
 	for (i = 0; i < all.gl_pathc; i++) {
-		size_t kb = strtoul(strstr(all.gl_pathv[i], "hugepages-") + 10, NULL, 10), size = kb << 10;
+		size_t kb = strtoul(strstr(all.gl_pathv[i], "hugepages-") + 10, NULL, 10);
+		size_t size = kb << 10;
 		struct sva_result res;
 		char *p;
 
-		p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB |
+		p = mmap(NULL, size, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB |
 			 (__builtin_ctzl(size) << MAP_HUGE_SHIFT), -1, 0);
 		if (p == MAP_FAILED) {
 			ksft_print_msg("no huge page of %zu kB\n", kb);

@@ -542,7 +542,8 @@ FIXTURE_SETUP(page)
 		return;
 	self->size = variant->huge || variant->hugetlb ? 2 * MB : page_size;
 	if (variant->hugetlb) {
-		self->p = mmap(NULL, self->size, PROT_READ | PROT_WRITE, flags | MAP_HUGETLB, -1, 0);
+		self->p = mmap(NULL, self->size, PROT_READ | PROT_WRITE, flags | MAP_HUGETLB,
+			       -1, 0);
 		if (self->p == MAP_FAILED)
 			SKIP(return, "no huge pages");
 	} else {
@@ -633,8 +634,8 @@ static void *mover_thread(void *arg)
  * pages move: it may be told to wait, or to come again, but none of what it was told to
  * have added may be lost, and none added twice.
  */
-static void count_while_moved(struct __test_metadata *_metadata, struct sva_queue *q, struct mover *m,
-			      unsigned long moves, bool served)
+static void count_while_moved(struct __test_metadata *_metadata, struct sva_queue *q,
+			      struct mover *m, unsigned long moves, bool served)
 {
 	__u64 *word = (__u64 *)m->p, added = 0, faults = 0;
 	double end = now() + SVA_TIMEOUT_MS / 1e3;
@@ -644,7 +645,8 @@ static void count_while_moved(struct __test_metadata *_metadata, struct sva_queu
 
 	__atomic_store_n(word, 0, __ATOMIC_RELEASE);
 	ASSERT_EQ(0, pthread_create(&thread, NULL, mover_thread, m));
-	while ((__atomic_load_n(&m->moved, __ATOMIC_ACQUIRE) < moves || added < 200) && now() < end) {
+	while ((__atomic_load_n(&m->moved, __ATOMIC_ACQUIRE) < moves || added < 200) &&
+	       now() < end) {
 		ret = sva_atomic_add(q, 0, word, 1, &res);
 		if (ret == SVATD_ST_OK) {
 			EXPECT_EQ(added, res.value);
@@ -653,7 +655,6 @@ static void count_while_moved(struct __test_metadata *_metadata, struct sva_queu
 			ASSERT_EQ(SVATD_ST_FAULT, ret);
 			faults++;
 			/* Mapped again, unless it is about to be */
-			__atomic_load_n((volatile __u64 *)word, __ATOMIC_ACQUIRE);
 			__atomic_add_fetch(word, 0, __ATOMIC_ACQ_REL);
 		}
 	}
