@@ -28,9 +28,9 @@
 OBJECT_DECLARE_SIMPLE_TYPE(SVATestDev, SVA_TESTDEV)
 
 #define MAX_VECTORS     64
-#define PASID_CAP_OFFSET PCI_CONFIG_SPACE_SIZE
-/* Behind PASID and ATS */
-#define AER_CAP_OFFSET (PCI_CONFIG_SPACE_SIZE + 0x40)
+/* The one that is always there is where the list has to begin */
+#define AER_CAP_OFFSET PCI_CONFIG_SPACE_SIZE
+#define PASID_CAP_OFFSET (AER_CAP_OFFSET + PCI_ERR_SIZEOF)
 #define ATS_CAP_GLOBAL_INV 0x0040 /* Global Invalidate Supported */
 #define PASID_MASK      MAKE_64BIT_MASK(0, 20)
 
@@ -1141,17 +1141,17 @@ static void sva_testdev_realize(PCIDevice *pdev, Error **errp)
     pcie_endpoint_cap_init(pdev, 0);
     pcie_cap_flr_init(pdev);
     pcie_cap_deverr_init(pdev);
-    if (s->pasid_bits) {
-        sva_testdev_pasid_cap(s);
-    }
-    if (s->ats) {
-        sva_testdev_ats_cap(s);
-    }
     if (pcie_aer_init(pdev, PCI_ERR_VER, AER_CAP_OFFSET, PCI_ERR_SIZEOF,
                       errp)) {
         pcie_cap_exit(pdev);
         msix_uninit_exclusive_bar(pdev);
         return;
+    }
+    if (s->pasid_bits) {
+        sva_testdev_pasid_cap(s);
+    }
+    if (s->ats) {
+        sva_testdev_ats_cap(s);
     }
 
     s->queue = g_new0(Queue, s->num_queues);

@@ -271,7 +271,8 @@ static int never_start(struct never *n)
 	strcpy(n->dir, "/tmp/never-XXXXXX");
 	if (!mkdtemp(n->dir))
 		return -errno;
-	snprintf(options, sizeof(options), "fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other", n->fd);
+	snprintf(options, sizeof(options),
+		 "fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other", n->fd);
 	if (mount("never", n->dir, "fuse.never", MS_NOSUID | MS_NODEV, options))
 		return -errno;
 	snprintf(n->file, sizeof(n->file), "%s/file", n->dir);

@@ -219,7 +219,8 @@ static void __attribute__((constructor)) after_exec(void)
 	if (ret)
 		_exit(ret);
 	/* A queue of its own is another address space's */
-	if (sva_queue_init(&q) || sva_fill(&q, 0, &word, TAG, 8, NULL) != SVATD_ST_OK || word != TAG)
+	if (sva_queue_init(&q) || sva_fill(&q, 0, &word, TAG, 8, NULL) != SVATD_ST_OK ||
+	    word != TAG)
 		_exit(20);
 	_exit(0);
 }
@@ -253,7 +254,8 @@ static int ring_init(struct ring *r, unsigned int flags)
 /* Returns the result of the operation */
 static int ring_run(struct ring *r, const struct io_uring_sqe *sqe)
 {
-	__u32 *tail = (__u32 *)(r->sq + r->p.sq_off.tail), *head = (__u32 *)(r->cq + r->p.cq_off.head);
+	__u32 *tail = (__u32 *)(r->sq + r->p.sq_off.tail);
+	__u32 *head = (__u32 *)(r->cq + r->p.cq_off.head);
 	__u32 at = *tail & (r->p.sq_entries - 1);
 	struct io_uring_cqe *cqe;
 	int ret;
