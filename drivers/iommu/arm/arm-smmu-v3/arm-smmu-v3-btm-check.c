@@ -405,6 +405,12 @@ static int btm_check_cpu_online(unsigned int cpu, struct hlist_node *node)
 	return 0;
 }
 
+/* There is nothing to undo, but a CPU that was refused goes this way */
+static int btm_check_cpu_offline(unsigned int cpu, struct hlist_node *node)
+{
+	return 0;
+}
+
 static const char *btm_check_reason(int err)
 {
 	switch (err) {
@@ -436,7 +442,8 @@ static int btm_check_all_cpus(struct arm_smmu_device *smmu)
 	if (!btm_cpuhp_state) {
 		ret = cpuhp_setup_state_multi(CPUHP_AP_ONLINE_DYN,
 					      "iommu/arm-smmu-v3:btm",
-					      btm_check_cpu_online, NULL);
+					      btm_check_cpu_online,
+					      btm_check_cpu_offline);
 		if (ret > 0)
 			btm_cpuhp_state = ret;
 	}
