@@ -763,7 +763,8 @@ TEST_F_TIMEOUT(move, detached_in_use, 600)
 	unsigned int i;
 
 	ASSERT_NE(NULL, page);
-	for (i = 1; i < m->ways * WORKERS; i++) {
+	/* One is enough to fail */
+	for (i = 1; i < m->ways * WORKERS && !stale.reads && !stale.writes; i++) {
 		struct domain *d = &m->d[i / m->ways], *next = &m->d[(i / m->ways + 1) % WORKERS];
 		struct sva_queue *q = &d->q[i % m->ways], *other = &d->q[(i + 1) % m->ways];
 		__u64 good = domain_tag(m, d, i);
