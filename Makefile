@@ -81,16 +81,16 @@ test:
 	@$(py) $(BED)/run.py --list
 else
 test: $(NEEDS)
-	@$(py) $(BED)/run.py --only $(ONLY); status=$$?; $(BED)/bin/setup times; exit $$status
+	@$(py) $(BED)/run.py --times --only $(ONLY)
 endif
 
 test-long: $(NEEDS)
-	@$(py) $(BED)/run.py --long; status=$$?; $(BED)/bin/setup times; exit $$status
+	@$(py) $(BED)/run.py --times --long
 
 # The edited trees take the series' place among the objects: what is built is what differs
 try: export TREES := edited
 try: $(NEEDS)
-	@$(py) $(BED)/run.py --only $(T); status=$$?; $(BED)/bin/setup times; exit $$status
+	@$(py) $(BED)/run.py --times --only $(T)
 
 check: tools qemu guest
 	@$(BED)/bin/setup check || echo 'make check: no clang then'

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Run the tests that tests.cfg lists, and write build/report/tests.json.
 
-    run.py [--only WORD ...] [--long] [--list] [-v] [-j N]
+    run.py [--only WORD ...] [--long] [--times] [--list] [-v] [-j N]
 
 WORD is a test, a group, a config, or TEST@CONFIG. Without one, all are run but
 those of group nodefault, and of group long unless --long is given. Exit status 0
@@ -441,6 +441,7 @@ def summary(job: Job, cases: list[Case], done: int, total: int, seconds: float) 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument("--times", action="store_true", help="what each step took, before the last line")
     parser.add_argument("--long", action="store_true", help="what takes long as well")
     parser.add_argument("--list", action="store_true", help="what there is, and stop")
     parser.add_argument("--modes", action="store_true", help="the table of modes and mutants in README.md, and stop")
@@ -502,8 +503,10 @@ def main() -> int:
     print(f"audits of {len(counted)} guests: "
           + ", ".join(f"{sum(row[name] for row in counted)} {name}" for name in AUDITED))
     count = {r: sum(c.result == r for c in cases) for r in ("passed", "failed", "skipped")}
-    print(f"{count['passed']} passed, {count['failed']} failed, {count['skipped']} skipped: "
-          f"{report.REPORT / 'index.html'}")
+    print(report.REPORT / "index.html", flush=True)
+    if args.times:
+        subprocess.run([vm.TOP / "testbed/bin/setup", "times"], check=True)
+    print(f"{count['passed']} passed, {count['failed']} failed, {count['skipped']} skipped")
     return 1 if count["failed"] or not count["passed"] else 0
 
 
