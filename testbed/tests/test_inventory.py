@@ -141,7 +141,8 @@ def result(lines: str, error: str = "", complaints: list[str] | None = None) -> 
 
 def job(config: str = "a", listens: str = "", **keys: str) -> run.Job:
     cfg = configparser.ConfigParser()
-    cfg.read_dict({"DEFAULT": {"negative": "", "listens": "", "smmus": "first", "usual": "fine", **{k: "" for k in LISTS}},
+    cfg.read_dict({"DEFAULT": {"negative": "", "listens": "", "smmus": "first", "usual": "fine",
+                               "garbage": "QEMU: bad.*", **{k: "" for k in LISTS}},
                    "test": keys, "config a": {"listens": listens}})
     return run.Job("test", config, cfg["test"], cfg["config a"])
 
@@ -179,6 +180,7 @@ class Judge(unittest.TestCase):
         rest = run.unannounced(job(announced="anything.* : why\nQEMU: bad thing @ a : why\nCMD_SYNC : why"),
                                result("", complaints=said))
         self.assertEqual(said[1:3], rest)
+        self.assertEqual(said[:3], run.unannounced(job(negative="a"), result("", complaints=said)))
 
     def test_broadcasts(self) -> None:
         def said(listens: str, smmus: str, **drops: int) -> bool:

@@ -857,8 +857,11 @@ TEST_F_TIMEOUT(asid, pinning_interrupts_cpus, 60)
 	}
 	add(&self->shared->stop);
 	EXPECT_EQ(0, wait_children(&child, 1));
-	/* There are others now and then, but not each time */
-	EXPECT_EQ(PINS, told);
+	/*
+	 * There are others now and then, but not that often; and one that is being
+	 * taken serves for the next as well
+	 */
+	EXPECT_LE(PINS * 3 / 4, told);
 }
 
 /*
