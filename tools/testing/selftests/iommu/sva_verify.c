@@ -988,6 +988,8 @@ static void add_device(const char *path, const char *skip)
 	t->skip = skip;
 	if (!t->ops && !skip)
 		t->skip = "nobody has written operations for it (sva_device.h)";
+	if (t->ops && t->ops->untested && !options.nr_devices && !skip)
+		t->skip = "its operations have never run on hardware: -d uses it all the same";
 	if (!smmu_name(dev ? dev + 1 : path, t->smmu)) {
 		t->smmu[0] = '\0';
 		t->skip = "it is behind no SMMU";
@@ -1448,7 +1450,8 @@ static void __noreturn help(int status)
 {
 	fprintf(status ? stderr : stdout,
 		"usage: sva_verify [-d DEVICE]... [-n ROUNDS] [-t SECONDS] [-m MIB] [--json] [--list]\n"
-		"  -d  a device to use, and to judge its SMMU alone; default: all that are known\n"
+		"  -d  a device to use, and to judge its SMMU alone; default: all that are known, but\n"
+		"      those whose operations have never run on hardware\n"
 		"  -n  rounds of each change, on each CPU, with each size of page (1000)\n"
 		"  -t  go on for as long, in rounds of that many\n"
 		"  -m  what the bystander may take (default: 7/8 of what is available - 64 MiB)\n"
