@@ -16,6 +16,7 @@ static const struct sva_device_ops * const sva_device_kinds[] = {
 	&sva_device_testdev,
 	&sva_device_copier,
 	&sva_device_uio,
+	&sva_device_hisi_sec,
 };
 
 /**

@@ -48,6 +48,8 @@ struct sva_device {
 /**
  * struct sva_device_ops - what can be done with a kind of device
  * @name: of the kind, for messages
+ * @untested: the operations have never run on hardware. @name says so, too, and
+ *	      sva_verify uses such a device only if it is named
  * @match: whether this is the path of one; it opens nothing
  * @open: bind the device to the calling process; 0, or a negative errno that
  *	  sva_skip_reason() knows where the machine is not one to test
@@ -63,6 +65,7 @@ struct sva_device {
  */
 struct sva_device_ops {
 	const char *name;
+	bool untested;
 	bool (*match)(const char *path);
 	int (*open)(struct sva_device *dev, const char *path);
 	void (*close)(struct sva_device *dev);
@@ -76,6 +79,7 @@ struct sva_device_ops {
 extern const struct sva_device_ops sva_device_testdev;
 extern const struct sva_device_ops sva_device_copier;
 extern const struct sva_device_ops sva_device_uio;
+extern const struct sva_device_ops sva_device_hisi_sec;
 
 /* struct sva_queue's @fd, if the queue is emulated, and where its page says by what */
 #define SVA_FD_EMULATED		-2

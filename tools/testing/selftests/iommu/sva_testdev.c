@@ -43,20 +43,6 @@ static void write64(struct sva_queue *q, unsigned int offset, __u64 value)
 	__atomic_store_n((__u64 *)((char *)q->page + offset), value, __ATOMIC_RELAXED);
 }
 
-/*
- * Orders the CPU's accesses to memory with its accesses to the device: before
- * a trigger, so that the device sees all earlier stores; after STATUS was read,
- * so that no load of the data is done before.
- */
-static void mb_device(void)
-{
-#ifdef __aarch64__
-	asm volatile("dsb sy" : : : "memory");
-#else
-	__sync_synchronize();
-#endif
-}
-
 static __u64 now_ms(void)
 {
 	struct timespec ts;
@@ -325,7 +311,7 @@ void sva_submit(struct sva_queue *q, unsigned int slot, const struct sva_op *op)
 	write64(q, base + SVATD_SLOT_ARG, op->arg);
 	write64(q, base + SVATD_SLOT_ARG2, op->arg2);
 	write64(q, base + SVATD_SLOT_STRIDE, op->stride);
-	mb_device();
+	sva_mb_device();
 	if (q->fd == SVA_FD_EMULATED)
 		sva_device_queue_submit(q, slot, op->cmd);
 	else
@@ -344,7 +330,7 @@ void sva_peek(const struct sva_queue *q, unsigned int slot, struct sva_result *r
 	unsigned int base = SVATD_Q_SLOT(slot);
 	__u32 status = read32(q, base + SVATD_SLOT_STATUS);
 
-	mb_device();
+	sva_mb_device();
 	res->code = status & SVATD_STATUS_CODE;
 	res->write = status & SVATD_STATUS_WRITE;
 	res->atc = status & SVATD_STATUS_ATC;

@@ -74,6 +74,20 @@ static inline __u64 sva_addr(const void *p)
 	return (unsigned long)p;
 }
 
+/*
+ * Orders the CPU's accesses to memory with its accesses to a device: before a
+ * trigger, so that the device sees all earlier stores; after its status was read,
+ * so that no load of the data is done before.
+ */
+static inline void sva_mb_device(void)
+{
+#ifdef __aarch64__
+	asm volatile("dsb sy" : : : "memory");
+#else
+	__sync_synchronize();
+#endif
+}
+
 const char *sva_device(void);
 const char *sva_skip_reason(int err);
 int sva_device_attr(const char *name, long *value);

@@ -732,6 +732,66 @@ static void try_all(struct worker *w, unsigned int kind, unsigned long rounds)
 	}
 }
 
+/* Copy a page that the device may read to one that it may write: 0, or -errno */
+static int copy_page(struct worker *w, char *dst, const char *src)
+{
+	unsigned int i;
+	int ret = -EFAULT;
+
+	/* The kernel can have marked one of them old, see may_read_if() */
+	for (i = 0; i < TRIES && ret == -EFAULT; i++) {
+		store(dst, load(src + 8));
+		ret = sva_device_copy(&w->dev, dst, src, page_size);
+	}
+	return ret;
+}
+
+/*
+ * Is it a device that copies, and that is refused what it may not do? The pages are
+ * new, so that no TLB has anything of them: whatever is wrong here is wrong with the
+ * device or its operations, and is no news of the SMMU.
+ */
+static bool is_of_use(struct worker *w)
+{
+	char *src, *dst, *only_read, *hole;
+	__u64 seen = 0;
+	unsigned int i;
+	size_t n;
+	int ret;
+
+	src = mmap(NULL, 4 * page_size, PROT_NONE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (src == MAP_FAILED)
+		return give_up(w, "no memory");
+	dst = src + page_size;
+	only_read = dst + page_size;
+	hole = only_read + page_size;
+	if (mprotect(src, 2 * page_size, PROT_READ | PROT_WRITE) ||
+	    mprotect(only_read, page_size, PROT_READ) || load(only_read))
+		return give_up(w, "mprotect: %s", strerror(errno));
+	/* Once more after the refusals, which the device has to survive */
+	for (i = 0; i < 2; i++) {
+		for (n = 0; n < page_size; n += 8)
+			store(src + n, pattern((__u64 *)(src + n)) + i);
+		ret = copy_page(w, dst, src);
+		if (ret)
+			return give_up(w, "not tested, as the device does not copy%s: %s",
+				       i ? " after a refusal" : "", strerror(-ret));
+		if (memcmp(dst, src, page_size))
+			return give_up(w, "not tested, as the device does not copy what there is");
+		ret = sva_device_read(&w->dev, hole, &seen);
+		if (ret == -EFAULT)
+			ret = sva_device_write(&w->dev, hole, 1);
+		if (ret == -EFAULT)
+			ret = sva_device_write(&w->dev, only_read, 1);
+		if (!ret || load(only_read))
+			return give_up(w, "not tested, as the device may do what nobody may");
+		if (ret != -EFAULT)
+			return give_up(w, "not tested, as the device takes a refusal for: %s",
+				       strerror(-ret));
+	}
+	return true;
+}
+
 static void use_bait(struct worker *w)
 {
 	__u64 *last = by->bait + page_size / 8 - 1;
@@ -793,6 +853,7 @@ static void __noreturn work(const struct tested *t, unsigned long rounds, bool f
 		w.r->falls_back |= trace.fallbacks;
 		asid_trace_close(&trace);
 	}
+	is_of_use(&w);
 	/*
 	 * If it does not obey, no larger pages: for those the kernel moves others, and then
 	 * not even a page that stays allocated is where the device writes to.
@@ -815,7 +876,7 @@ static void __noreturn work(const struct tested *t, unsigned long rounds, bool f
 	ret = sva_device_quiesce(&w.dev);
 	if (ret)
 		give_up(&w, "%s does not come to rest: %s", t->path, strerror(-ret));
-	if (options.bait)
+	if (options.bait && !w.r->error[0])
 		use_bait(&w);
 	sva_device_close(&w.dev);
 	_exit(0);
@@ -927,6 +988,8 @@ static void add_device(const char *path, const char *skip)
 	t->skip = skip;
 	if (!t->ops && !skip)
 		t->skip = "nobody has written operations for it (sva_device.h)";
+	if (t->ops && t->ops->untested && !options.nr_devices && !skip)
+		t->skip = "its operations have never run on hardware: -d uses it all the same";
 	if (!smmu_name(dev ? dev + 1 : path, t->smmu)) {
 		t->smmu[0] = '\0';
 		t->skip = "it is behind no SMMU";
@@ -1387,7 +1450,8 @@ static void __noreturn help(int status)
 {
 	fprintf(status ? stderr : stdout,
 		"usage: sva_verify [-d DEVICE]... [-n ROUNDS] [-t SECONDS] [-m MIB] [--json] [--list]\n"
-		"  -d  a device to use, and to judge its SMMU alone; default: all that are known\n"
+		"  -d  a device to use, and to judge its SMMU alone; default: all that are known, but\n"
+		"      those whose operations have never run on hardware\n"
 		"  -n  rounds of each change, on each CPU, with each size of page (1000)\n"
 		"  -t  go on for as long, in rounds of that many\n"
 		"  -m  what the bystander may take (default: 7/8 of what is available - 64 MiB)\n"
