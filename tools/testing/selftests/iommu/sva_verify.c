@@ -603,7 +603,11 @@ static bool try_fork(struct worker *w)
 	close(ends[1]);
 	if (waitpid(pid, &status, 0) != pid)
 		return give_up(w, "waitpid: %s", strerror(errno));
-	/* The page is free in a moment: not if the device may still have it */
+	/* It was killed, for want of memory or of huge pages: that is nobody's access */
+	if (ok && !WIFEXITED(status)) {
+		errno = ENOMEM;
+		return false;
+	}
 	if (ok && status)
 		ok = wrong(w, "%s the device writes to the child's page", when);
 	return ok;
