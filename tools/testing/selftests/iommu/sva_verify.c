@@ -697,16 +697,19 @@ static bool ask_whether_held(struct worker *w, unsigned int kind)
 	return !w->r->error[0] && !w->res->wrong;
 }
 
-static void run_on(int cpu)
+static bool run_on(struct worker *w, int cpu)
 {
 	cpu_set_t *set = CPU_ALLOC(cpu + 1);
+	size_t size = CPU_ALLOC_SIZE(cpu + 1);
+	int ret = -1;
 
-	if (!set)
-		return;
-	CPU_ZERO_S(CPU_ALLOC_SIZE(cpu + 1), set);
-	CPU_SET_S(cpu, CPU_ALLOC_SIZE(cpu + 1), set);
-	sched_setaffinity(0, CPU_ALLOC_SIZE(cpu + 1), set);
-	CPU_FREE(set);
+	if (set) {
+		CPU_ZERO_S(size, set);
+		CPU_SET_S(cpu, size, set);
+		ret = sched_setaffinity(0, size, set);
+		CPU_FREE(set);
+	}
+	return !ret || give_up(w, "cannot run on CPU %d: %s", cpu, strerror(errno));
 }
 
 static void try_all(struct worker *w, unsigned int kind, unsigned long rounds)
@@ -715,13 +718,17 @@ static void try_all(struct worker *w, unsigned int kind, unsigned long rounds)
 	unsigned long i;
 
 	for (cpu = 0; cpu < nr_cpus; cpu++) {
-		run_on(cpus[cpu]);
+		if (!run_on(w, cpus[cpu]))
+			return;
 		for (change = 0; change < NR_CHANGES; change++) {
 			w->res = result_of(w->r, cpu, kind, change);
 			w->window = w->space + (cpu * NR_CHANGES + change) * w->kind->size;
 			for (i = 0; i < rounds && !w->res->wrong && !w->res->absent; i++) {
 				errno = 0;
 				if (!tries[change](w) && !w->res->wrong) {
+					if (!w->r->error[0] && w->kind->way == SMALL)
+						give_up(w, "%s: %s", change_names[change],
+							strerror(errno));
 					if (w->r->error[0])
 						return;
 					/* Huge pages may be used up by others */
@@ -1147,6 +1154,8 @@ static struct verdict judge(const char *smmu, const struct state *s)
 			but = "whether a TLB held anything cannot be seen (/proc/self/clear_refs)";
 		else if (!by->pid)
 			but = "the bystander was killed for want of memory (-m)";
+		else if (nr_cpus < sysconf(_SC_NPROCESSORS_ONLN))
+			but = "this program may not run on each CPU (taskset, cpuset)";
 		if (but)
 			snprintf(v.why, sizeof(v.why), "nothing is wrong, but %s%s%.120s", but,
 				 s->known && !s->on ? " " : "", s->known && !s->on ? s->text : "");
