@@ -355,7 +355,7 @@ static bool make_pages(struct worker *w, const struct kind *kind)
 	w->fd = memfd_create("sva_verify", flags | MFD_CLOEXEC);
 	if (w->fd < 0 || ftruncate(w->fd, 2 * size))
 		return false;
-	space = mmap(NULL, (4 + nr_cpus * NR_CHANGES + HOLD_TRIES) * size, PROT_NONE,
+	space = mmap(NULL, (5 + nr_cpus * NR_CHANGES + HOLD_TRIES) * size, PROT_NONE,
 		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (space == MAP_FAILED)
 		return false;
@@ -376,6 +376,13 @@ static bool make_pages(struct worker *w, const struct kind *kind)
 	store(w->keep, 0);
 	store(w->keep + size, 0);
 	return true;
+}
+
+/* Nothing is at A, and nothing else gets the address */
+static bool reserve(struct worker *w)
+{
+	return mmap(w->window, w->kind->size, PROT_NONE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) != MAP_FAILED;
 }
 
 /* Map a page of the two at A, with something in it, and writable and dirty */
@@ -668,9 +675,12 @@ static int read_without_walk(struct worker *w)
  */
 static bool ask_whether_held(struct worker *w, unsigned int kind)
 {
-	char *here = w->space + nr_cpus * NR_CHANGES * w->kind->size, *other = here;
+	char *here = w->space + nr_cpus * NR_CHANGES * w->kind->size, *other;
 	unsigned int i, held = 0, blind = 0;
 	int fd;
+
+	/* Not next to it: smaps would show the two as one mapping */
+	other = here + w->kind->size;
 
 	fd = open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC);
 	if (fd < 0)
@@ -682,15 +692,22 @@ static bool ask_whether_held(struct worker *w, unsigned int kind)
 			break;
 		other += w->kind->size;
 		w->window = other;
-		if (!place(w, 1, w->serial) || write(fd, "1", 1) != 1 || is_young(w))
-			continue;
-		blind += read_without_walk(w);
-		w->window = here;
-		held += read_without_walk(w);
-		munmap(other, w->kind->size);
+		if (place(w, 1, w->serial) && write(fd, "1", 1) == 1 && !is_young(w)) {
+			blind += read_without_walk(w);
+			w->window = here;
+			held += read_without_walk(w);
+			w->window = other;
+		}
+		reserve(w);
+		__atomic_add_fetch(&w->r->progress, 1, __ATOMIC_RELEASE);
 	}
 	w->window = here;
 	close(fd);
+	/* Nothing was invalidated yet: it is the device, or its operations */
+	if (!i && w->res->wrong) {
+		w->res->wrong = false;
+		return give_up(w, "%.200s", w->res->what);
+	}
 	/* What looks held without ever having been accessed, an SMMU may have guessed */
 	w->r->hold_asked |= blind < HOLD_TRIES;
 	w->r->held[kind] = held > blind ? held - blind : 0;
@@ -739,6 +756,9 @@ static void try_all(struct worker *w, unsigned int kind, unsigned long rounds)
 				w->res->rounds++;
 				__atomic_add_fetch(&w->r->progress, 1, __ATOMIC_RELEASE);
 			}
+			/* What may be stale stays */
+			if (!w->res->wrong)
+				reserve(w);
 		}
 	}
 }
