@@ -33,6 +33,8 @@
 #include <unistd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 
@@ -43,6 +45,9 @@
 
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE		25
+#endif
+#ifndef MLOCK_ONFAULT
+#define MLOCK_ONFAULT		1
 #endif
 #ifndef MFD_HUGETLB
 #define MFD_HUGETLB		4
@@ -378,6 +383,16 @@ static bool make_pages(struct worker *w, const struct kind *kind)
 	return true;
 }
 
+/*
+ * The kernel does not mark locked pages old. A CPU whose TLB says otherwise does not make
+ * them young again, and the device could not access them for as long.
+ */
+static void keep_young(struct worker *w)
+{
+	/* If it may not be locked, that is unlikely enough */
+	syscall(__NR_mlock2, w->window, w->kind->size, MLOCK_ONFAULT);
+}
+
 /* Nothing is at A, and nothing else gets the address */
 static bool reserve(struct worker *w)
 {
@@ -391,6 +406,7 @@ static bool place(struct worker *w, unsigned int page, __u64 value)
 	if (mmap(w->window, w->kind->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, w->fd,
 		 page * w->kind->size) == MAP_FAILED)
 		return false;
+	keep_young(w);
 	store(w->window, value);
 	return true;
 }
@@ -422,9 +438,9 @@ static __printf(2, 3) bool give_up(struct worker *w, const char *format, ...)
 }
 
 /*
- * An access that is allowed. It may be refused for a while, as the kernel can mark a
- * page old or put it elsewhere at any time; the CPU repairs that. An entry in the TLB
- * that is stale, it does not.
+ * An access that is allowed. It may be refused for a while, as the kernel can put a page
+ * elsewhere at any time; the CPU repairs that. An entry in the TLB that is stale, it does
+ * not.
  */
 static void touch(struct worker *w, bool writable)
 {
@@ -577,6 +593,7 @@ static bool try_fork(struct worker *w)
 		flags |= MAP_HUGETLB | __builtin_ctzl(size) << MFD_HUGE_SHIFT;
 	if (mmap(w->window, size, PROT_READ | PROT_WRITE, flags, -1, 0) == MAP_FAILED)
 		return false;
+	keep_young(w);
 	if (w->kind->way == THP)
 		madvise(w->window, size, MADV_HUGEPAGE);
 	value = ++w->serial;
