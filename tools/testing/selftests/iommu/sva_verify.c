@@ -114,6 +114,7 @@ struct bystander {
 	unsigned int passes;
 	unsigned long progress;
 	unsigned long wrong;
+	unsigned long early;	/* of them, before anything was tested */
 	__u64 addr, expected, found;	/* of the first */
 	__u64 *bait;		/* a page that the device's process can write to as well */
 };
@@ -274,8 +275,7 @@ static void __noreturn stand_by(size_t limit)
 	if (fd < 0 || write(fd, "1000", 4) != 4)
 		_exit(1);
 	close(fd);
-	if (nice(19) < 0)
-		_exit(1);
+	setpriority(PRIO_PROCESS, 0, 19);
 	if (limit && limit / CHUNK < max)
 		max = limit / CHUNK;
 	chunk = calloc(max + 1, sizeof(*chunk));
@@ -306,26 +306,28 @@ static void __noreturn stand_by(size_t limit)
 	}
 }
 
-/* Wait until it has looked at everything from now on: false if it is dead, or hangs */
-static bool bystander_looks(void)
+/* Wait until it has looked at everything from now on. If it is dead, or hangs, pid is 0 */
+static void bystander_looks(void)
 {
 	unsigned long last = 0, since = seconds();
 	unsigned int want = by->passes + 2;
 
 	while (__atomic_load_n(&by->passes, __ATOMIC_ACQUIRE) < want) {
-		if (by->pid <= 0 || waitpid(by->pid, NULL, WNOHANG)) {
+		if (!by->pid || waitpid(by->pid, NULL, WNOHANG)) {
 			by->pid = 0;
-			return false;
+			return;
 		}
 		if (count(&by->progress) != last) {
 			last = count(&by->progress);
 			since = seconds();
 		}
-		if (seconds() - since > HANG_SECONDS)
-			return false;
+		if (seconds() - since > HANG_SECONDS) {
+			kill(by->pid, SIGKILL);
+			by->pid = 0;
+			return;
+		}
 		usleep(10000);
 	}
-	return true;
 }
 
 /*
@@ -1189,8 +1191,10 @@ static struct verdict judge(const char *smmu, const struct state *s)
 			but = "no TLB held what was to be invalidated";
 		else if (!held)
 			but = "whether a TLB held anything cannot be seen (/proc/self/clear_refs)";
-		else if (!by->pid)
-			but = "the bystander was killed for want of memory (-m)";
+		else if (!by->pid || !by->bytes)
+			but = "the bystander had no memory, or was killed for want of it (-m)";
+		else if (by->early)
+			but = "memory of another process was changed before the test";
 		else if (nr_cpus < sysconf(_SC_NPROCESSORS_ONLN))
 			but = "this program may not run on each CPU (taskset, cpuset)";
 		if (but)
@@ -1576,6 +1580,7 @@ int main(int argc, char **argv)
 			stand_by(options.mib * MIB);
 		by->pid = pid > 0 ? pid : 0;
 		bystander_looks();
+		by->early = count(&by->wrong);
 		test_all();
 	}
 	status = print_all();
