@@ -1122,7 +1122,7 @@ static struct verdict judge(const char *smmu, const struct state *s)
 {
 	unsigned int i, n, cpu, kind, change, wrongs = 0, devices = 0, tests = 0;
 	struct verdict v = { .code = CANNOT_TELL };
-	bool private = false, rounds_missing = false, asked = false, held = true;
+	bool private = false, unknown = false, rounds_missing = false, asked = false, held = true;
 	unsigned long damage = 0;
 	const char *skip = NULL, *failed = NULL;
 
@@ -1144,6 +1144,7 @@ static struct verdict judge(const char *smmu, const struct state *s)
 		damage += t->damage;
 		asked |= t->report->hold_asked;
 		private |= t->report->falls_back;
+		unknown |= !t->report->shares && !t->report->falls_back;
 		for (n = 0; n < nr_kinds; n++)
 			held &= kinds[n].way == HUGETLB || t->report->held[n] ||
 				result_of(t->report, 0, n, REMAP)->absent;
@@ -1187,6 +1188,8 @@ static struct verdict judge(const char *smmu, const struct state *s)
 			but = "it is told by command: broadcast TLB maintenance";
 		else if (private)
 			but = "the process got no ASID of the CPUs', and was told by command";
+		else if (unknown)
+			but = "whether the process has the CPUs' ASID is not known (tracefs)";
 		else if (!held && asked)
 			but = "no TLB held what was to be invalidated";
 		else if (!held)
