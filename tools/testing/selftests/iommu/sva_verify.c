@@ -809,7 +809,7 @@ static void trace_self(struct asid_trace *t)
 		close(fd);
 }
 
-static bool any_wrong(struct report *r)
+static bool any_wrong(const struct report *r)
 {
 	unsigned int i;
 
@@ -875,6 +875,7 @@ static void __noreturn work(const struct tested *t, unsigned long rounds, bool f
 static void test_once(struct tested *t, unsigned long rounds, bool first)
 {
 	unsigned long last = 0, since = seconds();
+	bool killed = false;
 	int status = 0;
 	pid_t pid, got;
 
@@ -892,7 +893,10 @@ static void test_once(struct tested *t, unsigned long rounds, bool first)
 			since = seconds();
 		}
 		if (seconds() - since > HANG_SECONDS) {
-			kill(pid, SIGKILL);
+			/* Not even that: it hangs in the kernel */
+			if (kill(pid, SIGKILL) || killed)
+				return;
+			killed = true;
 			snprintf(t->report->error, TEXT_LEN, "%.100s: no progress for %d s",
 				 t->path, HANG_SECONDS);
 			since = seconds();
@@ -1136,7 +1140,8 @@ static struct verdict judge(const char *smmu, const struct state *s)
 			continue;
 		}
 		/* Another device will do, if there is one */
-		if (!t->report->progress && !t->damage && t->report->error[0]) {
+		if (!t->report->progress && t->report->error[0] && !t->damage &&
+		    !any_wrong(t->report)) {
 			failed = t->report->error;
 			continue;
 		}
@@ -1205,6 +1210,10 @@ static struct verdict judge(const char *smmu, const struct state *s)
 				 s->known && !s->on ? " " : "", s->known && !s->on ? s->text : "");
 		else
 			v.code = OBEYS;
+	}
+	if (v.code == DISOBEYS && (private || (s->known && !s->on))) {
+		n = strlen(v.why);
+		snprintf(v.why + n, sizeof(v.why) - n, ", although it is told by command");
 	}
 	return v;
 }
@@ -1279,7 +1288,7 @@ static void print_device(struct tested *t)
 	printf(" (%s)%s\n", t->ops->name, t->report->falls_back ?
 	       ", whose process has an ASID of its own" : t->report->shares ?
 	       ", whose process has the CPUs' ASID" : "");
-	if (!t->report->progress) {
+	if (!t->report->progress && !any_wrong(t->report)) {
 		printf("    %s\n", t->report->error);
 		return;
 	}
@@ -1536,6 +1545,11 @@ static bool is_anything_to_test(void)
 	return false;
 }
 
+static bool is_finished(const struct tested *t)
+{
+	return t->skip || t->report->error[0] || t->damage || any_wrong(t->report);
+}
+
 static void test_all(void)
 {
 	unsigned long end = seconds() + options.seconds, before;
@@ -1547,13 +1561,13 @@ static void test_all(void)
 		for (i = 0; i < nr_tested; i++) {
 			struct tested *t = &tested[i];
 
-			if (t->skip || t->report->error[0])
+			if (is_finished(t))
 				continue;
 			before = count(&by->wrong);
 			test_once(t, options.rounds, first);
 			bystander_looks();
 			t->damage += count(&by->wrong) - before;
-			found |= !any_wrong(t->report) && !t->damage && !t->report->error[0];
+			found |= !is_finished(t);
 		}
 		first = false;
 	} while (found && options.seconds && seconds() < end);
