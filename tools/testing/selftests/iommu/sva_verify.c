@@ -1035,7 +1035,7 @@ struct state {
 static bool state_from_log(struct state *s)
 {
 	static const char said[] = "broadcast TLB maintenance ";
-	char line[2048], want[NAME_LEN + 2];
+	char line[8192], want[NAME_LEN + 3];
 	bool found = false;
 	const char *p, *q;
 	ssize_t len;
@@ -1044,7 +1044,8 @@ static bool state_from_log(struct state *s)
 	fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK);
 	if (fd < 0)
 		return false;
-	snprintf(want, sizeof(want), "%s: ", s->dev);
+	/* After the driver's name: the device's may end another's */
+	snprintf(want, sizeof(want), " %s: ", s->dev);
 	/* EPIPE: there were more records once */
 	while ((len = read(fd, line, sizeof(line) - 1)) > 0 || (len < 0 && errno == EPIPE)) {
 		line[len > 0 ? len : 0] = '\0';
@@ -1091,7 +1092,7 @@ static bool state_from_parameter(struct state *s)
 	fclose(f);
 	snprintf(s->text, sizeof(s->text), "off: not asked for by arm_smmu_v3.btm");
 	/* Asked for is not all: then it is not known */
-	return text[0] == 'N' || text[0] == '\n' || !text[0];
+	return text[0] == 'N';
 }
 
 static struct state smmu_state(const char *smmu)
