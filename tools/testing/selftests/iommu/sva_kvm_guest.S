@@ -10,6 +10,11 @@
  */
 #include "sva_kvm.h"
 
+	.macro op insn:vararg
+	\insn
+	b	6f
+	.endm
+
 	.section .rodata
 	.balign	GUEST_PAGE
 	.global	sva_kvm_guest, sva_kvm_guest_end
@@ -63,61 +68,35 @@ sva_kvm_guest:
 	adr	x6, 5f
 	add	x6, x6, x0, lsl #3
 	br	x6
-5:	tlbi	vae1is, x8
-	b	6f
-	tlbi	vale1is, x8
-	b	6f
-	tlbi	vaae1is, x8
-	b	6f
-	tlbi	vaale1is, x8
-	b	6f
-	tlbi	aside1is, x8
-	b	6f
-	tlbi	vmalle1is
-	b	6f
+5:	op	tlbi vae1is, x8
+	op	tlbi vale1is, x8
+	op	tlbi vaae1is, x8
+	op	tlbi vaale1is, x8
+	op	tlbi aside1is, x8
+	op	tlbi vmalle1is
 	/* KVM makes broadcasts of these (HCR_EL2.FB) */
-	tlbi	vae1, x8
-	b	6f
-	tlbi	vale1, x8
-	b	6f
-	tlbi	vaae1, x8
-	b	6f
-	tlbi	vaale1, x8
-	b	6f
-	tlbi	aside1, x8
-	b	6f
-	tlbi	vmalle1
-	b	6f
+	op	tlbi vae1, x8
+	op	tlbi vale1, x8
+	op	tlbi vaae1, x8
+	op	tlbi vaale1, x8
+	op	tlbi aside1, x8
+	op	tlbi vmalle1
 	/* Outer Shareable: VAE1OS, VALE1OS, VAAE1OS, VAALE1OS, ASIDE1OS, VMALLE1OS */
-	sys	#0, c8, c1, #1, x8
-	b	6f
-	sys	#0, c8, c1, #5, x8
-	b	6f
-	sys	#0, c8, c1, #3, x8
-	b	6f
-	sys	#0, c8, c1, #7, x8
-	b	6f
-	sys	#0, c8, c1, #2, x8
-	b	6f
-	sys	#0, c8, c1, #0
-	b	6f
+	op	sys #0, c8, c1, #1, x8
+	op	sys #0, c8, c1, #5, x8
+	op	sys #0, c8, c1, #3, x8
+	op	sys #0, c8, c1, #7, x8
+	op	sys #0, c8, c1, #2, x8
+	op	sys #0, c8, c1, #0
 	/* Ranges: RVAE1IS, RVALE1IS, RVAAE1IS, RVAALE1IS, RVAE1, RVAE1OS */
-	sys	#0, c8, c2, #1, x9
-	b	6f
-	sys	#0, c8, c2, #5, x9
-	b	6f
-	sys	#0, c8, c2, #3, x9
-	b	6f
-	sys	#0, c8, c2, #7, x9
-	b	6f
-	sys	#0, c8, c6, #1, x9
-	b	6f
-	sys	#0, c8, c5, #1, x9
-	b	6f
-	nop
-	b	6f
-	nop
-	b	6f
+	op	sys #0, c8, c2, #1, x9
+	op	sys #0, c8, c2, #5, x9
+	op	sys #0, c8, c2, #3, x9
+	op	sys #0, c8, c2, #7, x9
+	op	sys #0, c8, c6, #1, x9
+	op	sys #0, c8, c5, #1, x9
+	op	nop
+	op	nop
 6:	dsb	ish
 	isb
 	cbnz	x1, 2b
