@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -227,7 +228,7 @@ static void *run_guest(void *arg)
 	struct guest *g = arg;
 	unsigned int op;
 
-	while (!__atomic_load_n(g->stop, __ATOMIC_ACQUIRE))
+	while (!g->error && !__atomic_load_n(g->stop, __ATOMIC_ACQUIRE))
 		for (op = 0; op < ARRAY_SIZE(ops) && !g->error; op++)
 			if (guest_has(g, op))
 				g->error = guest_run(g, op, 4 * WINDOW_PAGES);
@@ -1038,7 +1039,7 @@ TEST_F_TIMEOUT(kvm, guest_memory, 120)
 /* sva_kvm beside COMMAND...: guests run for as long as it does */
 static int beside(char **command)
 {
-	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC), status = 0;
+	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC), status = 0, ret;
 	struct crowd crowd;
 	const char *error;
 	pid_t pid;
@@ -1052,8 +1053,12 @@ static int beside(char **command)
 		_exit(127);
 	}
 	error = crowd_start(&crowd, kvm);
-	if (error)
-		ksft_exit_fail_msg("%s: %s\n", error, strerror(errno));
+	if (error) {
+		ret = errno;
+		if (pid > 0)
+			kill(pid, SIGKILL);
+		ksft_exit_fail_msg("%s: %s\n", error, strerror(ret));
+	}
 	if (pid < 0 || waitpid(pid, &status, 0) != pid)
 		ksft_exit_fail_msg("%s cannot be run\n", command[0]);
 	error = crowd_stop(&crowd);

@@ -2,7 +2,7 @@
 /*
  * The guest of sva_kvm, at the beginning of its memory. It starts with its MMU on,
  * does what it finds in struct guest_ctrl, tells how often it read from a page that
- * it had unmapped, and starts again.
+ * it had unmapped, and starts again. An exception is told each time, instead.
  *
  * x0 op, x1 how many times still, x2 errors, x3 page, x4 its PTE, x5 its address,
  * x6 and x7 scratch, x8 operand by address, x9 by range, x10 ASID. At 5 is what to
@@ -109,8 +109,8 @@ sva_kvm_guest:
 	.balign	128
 	mov	x2, #-1
 	mov	x22, #GUEST_MMIO
-	str	x2, [x22]
-	b	.
+1:	str	x2, [x22]
+	b	1b
 	.endr
 sva_kvm_guest_end:
 
