@@ -214,7 +214,7 @@ static const char *guest_run(struct guest *g, unsigned int op, unsigned int coun
 	if (errors)
 		return errors == -1ULL ? "the guest took an exception" :
 					 "the guest read from a page that it had unmapped";
-	g->done += count;
+	__atomic_add_fetch(&g->done, count, __ATOMIC_RELAXED);
 	return NULL;
 }
 
@@ -261,16 +261,28 @@ static void *churn_guests(void *arg)
 		c->guests++;
 		for (i = 0; i < GUESTS; i++)
 			for (k = 0; k < WINDOW_PAGES; k++)
-				c->unmaps += !madvise(c->guest[i].mem + GUEST_SPARE + k * page_size,
-						      page_size, MADV_DONTNEED);
+				if (!madvise(c->guest[i].mem + GUEST_SPARE + k * page_size,
+					     page_size, MADV_DONTNEED))
+					__atomic_add_fetch(&c->unmaps, 1, __ATOMIC_RELAXED);
 	}
 	return NULL;
 }
 
+static bool crowd_works(struct crowd *c)
+{
+	unsigned int i;
+
+	for (i = 0; i < GUESTS; i++)
+		if (!__atomic_load_n(&c->guest[i].done, __ATOMIC_RELAXED))
+			return false;
+	return __atomic_load_n(&c->unmaps, __ATOMIC_RELAXED);
+}
+
+/* What is done beside them begins when all are at work; if they are not, crowd_stop() tells */
 static const char *crowd_start(struct crowd *c, int kvm)
 {
 	const char *error = NULL;
-	unsigned int i;
+	unsigned int i, ms;
 
 	*c = (struct crowd) { .kvm = kvm };
 	for (i = 0; i < GUESTS; i++)
@@ -286,6 +298,8 @@ static const char *crowd_start(struct crowd *c, int kvm)
 	}
 	if (pthread_create(&c->thread, NULL, churn_guests, c))
 		return "pthread_create";
+	for (ms = 0; ms < SVA_TIMEOUT_MS && !crowd_works(c); ms++)
+		usleep(1000);
 	return NULL;
 }
 
