@@ -44,19 +44,19 @@ static const struct guest_op {
 	enum scope scope;
 	unsigned int isar0_tlb;
 } ops[] = {
-	{ "VAE1IS", ONE_PAGE }, { "VALE1IS", ONE_PAGE },
-	{ "VAAE1IS", ONE_PAGE }, { "VAALE1IS", ONE_PAGE },
-	{ "ASIDE1IS", ALL_PAGES }, { "VMALLE1IS", ALL_PAGES },
-	{ "VAE1", ONE_PAGE }, { "VALE1", ONE_PAGE },
-	{ "VAAE1", ONE_PAGE }, { "VAALE1", ONE_PAGE },
-	{ "ASIDE1", ALL_PAGES }, { "VMALLE1", ALL_PAGES },
+	{ "VAE1IS", ONE_PAGE, 0 }, { "VALE1IS", ONE_PAGE, 0 },
+	{ "VAAE1IS", ONE_PAGE, 0 }, { "VAALE1IS", ONE_PAGE, 0 },
+	{ "ASIDE1IS", ALL_PAGES, 0 }, { "VMALLE1IS", ALL_PAGES, 0 },
+	{ "VAE1", ONE_PAGE, 0 }, { "VALE1", ONE_PAGE, 0 },
+	{ "VAAE1", ONE_PAGE, 0 }, { "VAALE1", ONE_PAGE, 0 },
+	{ "ASIDE1", ALL_PAGES, 0 }, { "VMALLE1", ALL_PAGES, 0 },
 	{ "VAE1OS", ONE_PAGE, 1 }, { "VALE1OS", ONE_PAGE, 1 },
 	{ "VAAE1OS", ONE_PAGE, 1 }, { "VAALE1OS", ONE_PAGE, 1 },
 	{ "ASIDE1OS", ALL_PAGES, 1 }, { "VMALLE1OS", ALL_PAGES, 1 },
 	{ "RVAE1IS", ONE_PAGE, 2 }, { "RVALE1IS", ONE_PAGE, 2 },
 	{ "RVAAE1IS", ONE_PAGE, 2 }, { "RVAALE1IS", ONE_PAGE, 2 },
 	{ "RVAE1", ONE_PAGE, 2 }, { "RVAE1OS", ONE_PAGE, 2 },
-	{ "new ASIDs", NO_TLBI },
+	{ "new ASIDs", NO_TLBI, 0 },
 };
 
 /* Guests that run all the time */
