@@ -284,7 +284,7 @@ static void test_walk(void)
     qsmmu_tlbi_nh_asid(&f->smmu, ASID);
     g_assert_cmphex(ASK(f, READ_A), ==, FAULT(QSMMU_EVT_F_WALK_EABT));
     qtest_writeq(f->qts, f->pgd + (A >> 30) * 8, table);
-    g_assert_cmphex(ASK(f, READ_A), !=, FAULT(QSMMU_EVT_F_WALK_EABT));
+    g_assert_cmphex(ASK(f, READ_A), ==, PAGE_AT(f->pa));
     teardown(f);
 }
 
@@ -342,10 +342,9 @@ static uint64_t setup_s2(Fixture *f)
     return l2;
 }
 
-static uint64_t *l2_slot(uint64_t l2, uint64_t ipa, uint64_t *where)
+static uint64_t l2_slot(uint64_t l2, uint64_t ipa)
 {
-    *where = l2 + ((ipa - QSMMU_VIRT_RAM) >> 21) * 8;
-    return where;
+    return l2 + ((ipa - QSMMU_VIRT_RAM) >> 21) * 8;
 }
 
 static void test_s2(void)
@@ -380,7 +379,7 @@ static void test_s2(void)
                     PAGE_AT(far));
 
     /* Stage 2 does not let the page through, or not for writes */
-    l2_slot(l2, far, &where);
+    where = l2_slot(l2, far);
     old = qtest_readq(f->qts, where);
     qtest_writeq(f->qts, where, 0);
     qsmmu_tlbi_nsnh_all(&f->smmu);
@@ -404,7 +403,7 @@ static void test_s2(void)
     /* What leads to the page is not let through: the page tables, the CDs */
     f->pgd = qsmmu_alloc(&f->smmu, 0x200000);
     qtest_writeq(f->qts, f->pgd, 0);
-    l2_slot(l2, f->pgd, &where);
+    where = l2_slot(l2, f->pgd);
     old = qtest_readq(f->qts, where);
     f->cd = qsmmu_write_cd(&f->smmu, &f->tab, 1, f->pgd, ASID);
     g_assert_cmphex(f->cd, ==, cd);
@@ -420,7 +419,7 @@ static void test_s2(void)
     qtest_writeq(f->qts, qsmmu_ste_addr(&f->smmu, SID_NESTED), QSMMU_STE0_V |
                  QSMMU_STE0_CONFIG(STE_NESTED) |
                  QSMMU_STE0_S1CDMAX(f->tab.cdmax) | f->tab.base);
-    qtest_writeq(f->qts, *l2_slot(l2, f->tab.base, &where), 0);
+    qtest_writeq(f->qts, l2_slot(l2, f->tab.base), 0);
     qsmmu_tlbi_nsnh_all(&f->smmu);
     g_assert_cmphex(lookup(f, nested, A | S12 | READ | PRIV), ==,
                     FAULT(QSMMU_EVT_F_TRANSLATION) | BY_CD |
