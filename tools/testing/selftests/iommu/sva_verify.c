@@ -1130,6 +1130,7 @@ static struct verdict judge(const char *smmu, const struct state *s)
 	bool private = false, unknown = false, rounds_missing = false, asked = false, held = true;
 	unsigned long damage = 0;
 	const char *skip = NULL, *failed = NULL;
+	bool tried[MAX_KINDS] = {};
 
 	for (i = 0; i < nr_tested; i++) {
 		struct tested *t = &tested[i];
@@ -1160,10 +1161,11 @@ static struct verdict judge(const char *smmu, const struct state *s)
 					struct result *r = result_of(t->report, cpu, kind, change);
 
 					tests += r->rounds != 0;
+					tried[kind] |= r->rounds;
 					rounds_missing |= !kind && !r->rounds && !r->wrong;
 					if (r->wrong && !wrongs++)
 						snprintf(v.why, sizeof(v.why),
-							 "CPU %d, %s page: %.200s", cpus[cpu],
+							 "CPU %d, %.23s page: %.200s", cpus[cpu],
 							 kinds[kind].name, r->what);
 				}
 		if (t->report->error[0] && !wrongs)
@@ -1211,6 +1213,12 @@ static struct verdict judge(const char *smmu, const struct state *s)
 				 s->known && !s->on ? " " : "", s->known && !s->on ? s->text : "");
 		else
 			v.code = OBEYS;
+		for (kind = 0; !but && kind < nr_kinds; kind++) {
+			n = strlen(v.why);
+			if (!tried[kind])
+				snprintf(v.why + n, sizeof(v.why) - n, "%s%.23s",
+					 n ? ", " : "there were no pages of ", kinds[kind].name);
+		}
 	}
 	if (v.code == DISOBEYS && (private || (s->known && !s->on))) {
 		n = strlen(v.why);
