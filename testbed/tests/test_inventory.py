@@ -43,6 +43,15 @@ class Inventory(unittest.TestCase):
             self.assertLessEqual(set(self.cfg[test]["negative"].split()), set(self.configs(test)), test)
             self.assertIn(self.cfg[test]["smmus"], ("first", "all", "none"), test)
 
+    def test_qtests_are_run(self) -> None:
+        """Each that the QEMU series has."""
+        series = (Path(__file__).resolve().parent.parent / "qemu/series").read_text(encoding="utf-8")
+        qtests = re.search(r"^#qtest: (.*)$", series, re.MULTILINE)
+        assert qtests
+        hosts = " ".join(self.cfg[test].get("host", "") for test in self.tests)
+        for name in qtests[1].split():
+            self.assertIn(f'"$QTEST/{name}"', hosts)
+
     def test_lists(self) -> None:
         """Each line has a reason and a pattern, and names machines of the test only."""
         for test in self.tests:

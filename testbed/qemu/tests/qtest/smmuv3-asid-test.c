@@ -12,8 +12,6 @@
 #include "libqtest.h"
 #include "libqos/pci.h"
 #include "libqos/generic-pcihost.h"
-#include "qobject/qdict.h"
-#include "qobject/qlist.h"
 #include "standard-headers/misc/uacce/sva_testdev.h"
 #include "smmuv3-utils.h"
 
@@ -220,26 +218,9 @@ static void tlbi_range(Fixture *f, uint16_t asid)
 /* What the decoder of CPU instructions would make of TLBI ASIDE1IS */
 static void tlbi_broadcast(Fixture *f, uint16_t asid)
 {
-    QDict *rsp = qtest_qmp(f->qts, "{ 'execute': 'qom-list', 'arguments': "
-                           "{ 'path': '/machine/unattached' } }");
-    QListEntry *entry;
+    QSMMUBroadcast tlbi = { QSMMU_EL10, 1, 0, asid };
 
-    QLIST_FOREACH_ENTRY(qdict_get_qlist(rsp, "return"), entry) {
-        QDict *child = qobject_to(QDict, qlist_entry_obj(entry));
-        g_autofree char *path = NULL;
-
-        if (strcmp(qdict_get_str(child, "type"), "child<arm-smmuv3>")) {
-            continue;
-        }
-        path = g_strdup_printf("/machine/unattached/%s",
-                               qdict_get_str(child, "name"));
-        qtest_qmp_assert_success(f->qts, "{ 'execute': 'qom-set', 'arguments':"
-                                 " { 'path': %s, 'property': 'x-btm-inject',"
-                                 " 'value': { 'secure': false, 'regimes': 1,"
-                                 " 'stages': 1, 'vmid': 0, 'asid': %d } } }",
-                                 path, asid);
-    }
-    qobject_unref(rsp);
+    qsmmu_broadcast(&f->smmu, &tlbi);
 }
 
 /* @data invalidates by ASID: only one with the same 16 bits has an effect */

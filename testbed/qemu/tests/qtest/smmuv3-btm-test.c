@@ -13,7 +13,6 @@
 #include "qemu/osdep.h"
 #include "qemu/host-utils.h"
 #include "qobject/qdict.h"
-#include "qobject/qlist.h"
 #include "qobject/qnum.h"
 #include "libqtest.h"
 #include "libqos/pci.h"
@@ -35,28 +34,16 @@
 #define S2_PTE_ATTRS    (3ull << 6 | 0xfull << 2 | QSMMU_PTE_SH_IS | \
                          QSMMU_PTE_AF)
 
-/* struct ARMTLBBroadcast in target/arm/tlb-broadcast.h */
-#define EL10            1
-#define EL20            2
-#define EL2             4
-#define EL3             8
+#define EL10            QSMMU_EL10
+#define EL20            QSMMU_EL20
+#define EL2             QSMMU_EL2
+#define EL3             QSMMU_EL3
 #define S1              1
 #define S2              2
 #define S12             (S1 | S2)
-#define ANY             (-1)
+#define ANY             QSMMU_ANY
 
-typedef struct TLBI {
-    uint8_t regimes;
-    uint8_t stages;
-    int vmid;                   /* or ANY */
-    int asid;                   /* or ANY */
-    uint64_t base;
-    uint64_t size;              /* 0: all addresses */
-    bool leaf;
-    uint8_t tg;
-    uint8_t ttl;
-    bool secure;
-} TLBI;
+typedef QSMMUBroadcast TLBI;
 
 static const TLBI tlbi_all = { EL10, S12, ANY, ANY };
 
@@ -99,27 +86,6 @@ typedef struct Translation {
     uint64_t pa[2];             /* old and new; filled in */
 } Translation;
 
-/* The SMMU, as a QOM object */
-
-static char *find_smmu(QTestState *qts)
-{
-    QDict *rsp = qtest_qmp(qts, "{ 'execute': 'qom-list', 'arguments': "
-                           "{ 'path': '/machine/unattached' } }");
-    QListEntry *entry;
-    char *path = NULL;
-
-    QLIST_FOREACH_ENTRY(qdict_get_qlist(rsp, "return"), entry) {
-        QDict *prop = qobject_to(QDict, qlist_entry_obj(entry));
-
-        if (!strcmp(qdict_get_str(prop, "type"), "child<arm-smmuv3>")) {
-            path = g_strdup_printf("/machine/unattached/%s",
-                                   qdict_get_str(prop, "name"));
-        }
-    }
-    qobject_unref(rsp);
-    return path;
-}
-
 static uint64_t counter(Fixture *f, const char *name)
 {
     g_autofree char *prop = g_strdup_printf("counter-%s", name);
@@ -129,31 +95,6 @@ static uint64_t counter(Fixture *f, const char *name)
 
     qobject_unref(rsp);
     return value;
-}
-
-static void broadcast(Fixture *f, const TLBI *tlbi)
-{
-    QDict *args = qdict_new();
-
-    qdict_put_bool(args, "secure", tlbi->secure);
-    qdict_put_int(args, "regimes", tlbi->regimes);
-    qdict_put_int(args, "stages", tlbi->stages);
-    if (tlbi->vmid != ANY) {
-        qdict_put_int(args, "vmid", tlbi->vmid);
-    }
-    if (tlbi->asid != ANY) {
-        qdict_put_int(args, "asid", tlbi->asid);
-    }
-    if (tlbi->size) {
-        qdict_put(args, "base", qnum_from_uint(tlbi->base));
-        qdict_put(args, "size", qnum_from_uint(tlbi->size));
-        qdict_put_bool(args, "leaf", tlbi->leaf);
-        qdict_put_int(args, "tg", tlbi->tg);
-        qdict_put_int(args, "ttl", tlbi->ttl);
-    }
-    qtest_qmp_assert_success(f->qts, "{ 'execute': 'qom-set', 'arguments': "
-                             "{ 'path': %s, 'property': 'x-btm-inject', "
-                             "'value': %p } }", f->path, args);
 }
 
 /* sva-testdev: slot 0 of queue 0 */
@@ -208,7 +149,7 @@ static Fixture *setup(const char *args, uint32_t cr2)
                          "-device sva-testdev,addr=2 "
                          "-global arm-smmuv3.x-iotlb-size=100000 "
                          "-global arm-smmuv3.ssidsize=4 %s", args);
-    f->path = find_smmu(f->qts);
+    f->path = qsmmu_find(f->qts);
     qtest_writel(f->qts, QSMMU_VIRT_BASE + CR2, cr2);
     qpci_init_generic(&f->bus, f->qts, NULL, false);
     qsmmu_init(&f->smmu, f->qts, QSMMU_VIRT_BASE, QSMMU_VIRT_RAM);
@@ -272,7 +213,7 @@ static uint32_t dropped_by(Fixture *f, const Translation *t, int n,
         point(f, &t[i], 1);
     }
     if (tlbi) {
-        broadcast(f, tlbi);
+        qsmmu_broadcast(&f->smmu, tlbi);
     }
     if (step) {
         step(f);
@@ -493,7 +434,7 @@ static void test_aset_lookup(const void *data)
 
     g_assert_cmphex(dev_read(f, &t[0]), ==, OLD(0));
     g_assert_cmphex(dev_read(f, &t[1]), ==, OLD(0));
-    broadcast(f, &tlbi);
+    qsmmu_broadcast(&f->smmu, &tlbi);
     g_assert_cmphex(dev_read(f, &t[1]), ==, first_private ? OLD(0) : OLD(1));
     teardown(f);
 }
@@ -588,16 +529,16 @@ static void test_nested(void)
     g_assert_cmphex(dev_read(f, &t), ==, OLD(0));
     point(f, &t, 1);
     ipa.base = t.pa[0];
-    broadcast(f, &ipa);
+    qsmmu_broadcast(&f->smmu, &ipa);
     g_assert_cmpuint(counter(f, "drop-broadcast"), >, 0);
     g_assert_cmphex(dev_read(f, &t), ==, OLD(0));
-    broadcast(f, &vmall_other);
+    qsmmu_broadcast(&f->smmu, &vmall_other);
     g_assert_cmphex(dev_read(f, &t), ==, OLD(0));
-    broadcast(f, &vmall);
+    qsmmu_broadcast(&f->smmu, &vmall);
     g_assert_cmphex(dev_read(f, &t), ==, NEW(0));
     point(f, &t, 0);
     g_assert_cmphex(dev_read(f, &t), ==, NEW(0));
-    broadcast(f, &s12);
+    qsmmu_broadcast(&f->smmu, &s12);
     g_assert_cmphex(dev_read(f, &t), ==, OLD(0));
     teardown(f);
 }
@@ -663,7 +604,7 @@ static void step_disabled(Fixture *f)
     uint32_t cr0 = qsmmu_readl(&f->smmu, QSMMU_CR0);
 
     qsmmu_writel(&f->smmu, QSMMU_CR0, cr0 & ~QSMMU_CR0_SMMUEN);
-    broadcast(f, &tlbi_all);
+    qsmmu_broadcast(&f->smmu, &tlbi_all);
     qsmmu_writel(&f->smmu, QSMMU_CR0, cr0);
 }
 

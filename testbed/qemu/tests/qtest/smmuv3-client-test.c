@@ -11,7 +11,6 @@
 #include "qemu/osdep.h"
 #include "qobject/qdict.h"
 #include "qobject/qnum.h"
-#include "qobject/qlist.h"
 #include "libqtest.h"
 #include "libqos/pci.h"
 #include "libqos/generic-pcihost.h"
@@ -69,25 +68,6 @@ typedef struct Fixture {
 
 /* The SMMU as a QOM object */
 
-static char *find_smmu(QTestState *qts)
-{
-    QDict *rsp = qtest_qmp(qts, "{ 'execute': 'qom-list', 'arguments': "
-                           "{ 'path': '/machine/unattached' } }");
-    QListEntry *entry;
-    char *path = NULL;
-
-    QLIST_FOREACH_ENTRY(qdict_get_qlist(rsp, "return"), entry) {
-        QDict *prop = qobject_to(QDict, qlist_entry_obj(entry));
-
-        if (!strcmp(qdict_get_str(prop, "type"), "child<arm-smmuv3>")) {
-            path = g_strdup_printf("/machine/unattached/%s",
-                                   qdict_get_str(prop, "name"));
-        }
-    }
-    qobject_unref(rsp);
-    return path;
-}
-
 static uint64_t counter(Fixture *f, const char *name)
 {
     g_autofree char *prop = g_strdup_printf("counter-%s", name);
@@ -102,10 +82,9 @@ static uint64_t counter(Fixture *f, const char *name)
 /* TLBI ASIDE1IS, in the EL1&0 regime, stage 1 */
 static void broadcast_asid(Fixture *f, int asid)
 {
-    qtest_qmp_assert_success(f->qts, "{ 'execute': 'qom-set', 'arguments': "
-                             "{ 'path': %s, 'property': 'x-btm-inject', "
-                             "'value': { 'secure': false, 'regimes': 1, "
-                             "'stages': 1, 'asid': %d } } }", f->path, asid);
+    QSMMUBroadcast tlbi = { QSMMU_EL10, 1, QSMMU_ANY, asid };
+
+    qsmmu_broadcast(&f->smmu, &tlbi);
 }
 
 static void dsb(Fixture *f)
@@ -244,7 +223,7 @@ static Fixture *setup(const char *args, uint64_t ste1, uint64_t cd0)
     f->qts = qtest_initf("-machine virt,gic-version=3,iommu=smmuv3 -m 256M "
                          "-nodefaults -global arm-smmuv3.x-iotlb-size=100000 "
                          "-global arm-smmuv3.ssidsize=4 %s", args);
-    f->path = find_smmu(f->qts);
+    f->path = qsmmu_find(f->qts);
     qtest_writel(f->qts, QSMMU_VIRT_BASE + CR2, 0);     /* PTM=0 */
     qpci_init_generic(&f->bus, f->qts, NULL, false);
     qsmmu_init(&f->smmu, f->qts, QSMMU_VIRT_BASE, QSMMU_VIRT_RAM);

@@ -13,9 +13,6 @@
 #include "libqtest.h"
 #include "libqos/pci.h"
 #include "libqos/generic-pcihost.h"
-#include "qobject/qdict.h"
-#include "qobject/qlist.h"
-#include "qobject/qnum.h"
 #include "hw/arm/smmuv3-counters.h"
 #include "standard-headers/misc/uacce/sva_testdev.h"
 #include "smmuv3-utils.h"
@@ -47,13 +44,12 @@
 #define TTL(l)          ((l) << 8)
 #define TG_4K           (1 << 10)
 
-/* struct ARMTLBBroadcast in target/arm/tlb-broadcast.h */
-#define EL10            1
-#define EL20            2
-#define EL2             4
+#define EL10            QSMMU_EL10
+#define EL20            QSMMU_EL20
+#define EL2             QSMMU_EL2
 #define S1              1
 #define S12             3
-#define ANY             (-1)
+#define ANY             QSMMU_ANY
 
 #define PAGE            0x1000ull
 #define BLOCK           0x200000ull
@@ -207,49 +203,15 @@ static void map(Fixture *f, uint64_t pgd, Translation *t, int n)
 
 /* Invalidations */
 
-static void broadcast(Fixture *f, const Inv *inv)
-{
-    QDict *rsp = qtest_qmp(f->qts, "{ 'execute': 'qom-list', 'arguments': "
-                           "{ 'path': '/machine/unattached' } }");
-    QDict *args = qdict_new();
-    QListEntry *entry;
-    g_autofree char *path = NULL;
-
-    QLIST_FOREACH_ENTRY(qdict_get_qlist(rsp, "return"), entry) {
-        QDict *child = qobject_to(QDict, qlist_entry_obj(entry));
-
-        if (!strcmp(qdict_get_str(child, "type"), "child<arm-smmuv3>")) {
-            path = g_strdup_printf("/machine/unattached/%s",
-                                   qdict_get_str(child, "name"));
-        }
-    }
-    qobject_unref(rsp);
-
-    qdict_put_bool(args, "secure", false);
-    qdict_put_int(args, "regimes", inv->regimes);
-    qdict_put_int(args, "stages", inv->stages);
-    if (inv->regimes == EL10) {
-        qdict_put_int(args, "vmid", 0);
-    }
-    if (inv->asid != ANY) {
-        qdict_put_int(args, "asid", inv->asid);
-    }
-    if (inv->size) {
-        qdict_put(args, "base", qnum_from_uint(inv->base));
-        qdict_put(args, "size", qnum_from_uint(inv->size));
-        qdict_put_bool(args, "leaf", inv->leaf);
-        qdict_put_int(args, "tg", inv->tg);
-        qdict_put_int(args, "ttl", inv->ttl);
-    }
-    qtest_qmp_assert_success(f->qts, "{ 'execute': 'qom-set', 'arguments': "
-                             "{ 'path': %s, 'property': 'x-btm-inject', "
-                             "'value': %p } }", path, args);
-}
-
 static void invalidate(Fixture *f, const Inv *inv)
 {
+    QSMMUBroadcast tlbi = {
+        inv->regimes, inv->stages, inv->regimes == EL10 ? 0 : ANY, inv->asid,
+        inv->base, inv->size, inv->leaf, inv->tg, inv->ttl,
+    };
+
     if (inv->regimes) {
-        broadcast(f, inv);
+        qsmmu_broadcast(&f->smmu, &tlbi);
     } else {
         qsmmu_cmd(&f->smmu, inv->cmd0, inv->cmd1);
     }

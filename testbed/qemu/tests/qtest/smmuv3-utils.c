@@ -6,6 +6,9 @@
 
 #include "qemu/osdep.h"
 #include "qemu/bitops.h"
+#include "qobject/qdict.h"
+#include "qobject/qlist.h"
+#include "qobject/qnum.h"
 #include "smmuv3-utils.h"
 
 #define STRTAB_LOG2SIZE     9           /* two buses */
@@ -266,6 +269,55 @@ void qsmmu_tlbi_nh_va(QSMMU *s, uint16_t asid, uint64_t va, QSMMURange range)
 void qsmmu_tlbi_nh_vaa(QSMMU *s, uint64_t va, QSMMURange range)
 {
     qsmmu_tlbi_va(s, CMD_TLBI_NH_VAA, va, range);
+}
+
+/* Broadcasts */
+
+char *qsmmu_find(QTestState *qts)
+{
+    QDict *rsp = qtest_qmp(qts, "{ 'execute': 'qom-list', 'arguments': "
+                           "{ 'path': '/machine/unattached' } }");
+    QListEntry *entry;
+    char *path = NULL;
+
+    QLIST_FOREACH_ENTRY(qdict_get_qlist(rsp, "return"), entry) {
+        QDict *prop = qobject_to(QDict, qlist_entry_obj(entry));
+
+        if (!strcmp(qdict_get_str(prop, "type"), "child<arm-smmuv3>")) {
+            g_assert_null(path);
+            path = g_strdup_printf("/machine/unattached/%s",
+                                   qdict_get_str(prop, "name"));
+        }
+    }
+    qobject_unref(rsp);
+    g_assert_nonnull(path);
+    return path;
+}
+
+void qsmmu_broadcast(QSMMU *s, const QSMMUBroadcast *tlbi)
+{
+    g_autofree char *path = qsmmu_find(s->qts);
+    QDict *args = qdict_new();
+
+    qdict_put_bool(args, "secure", tlbi->secure);
+    qdict_put_int(args, "regimes", tlbi->regimes);
+    qdict_put_int(args, "stages", tlbi->stages);
+    if (tlbi->vmid != QSMMU_ANY) {
+        qdict_put_int(args, "vmid", tlbi->vmid);
+    }
+    if (tlbi->asid != QSMMU_ANY) {
+        qdict_put_int(args, "asid", tlbi->asid);
+    }
+    if (tlbi->size) {
+        qdict_put(args, "base", qnum_from_uint(tlbi->base));
+        qdict_put(args, "size", qnum_from_uint(tlbi->size));
+        qdict_put_bool(args, "leaf", tlbi->leaf);
+        qdict_put_int(args, "tg", tlbi->tg);
+        qdict_put_int(args, "ttl", tlbi->ttl);
+    }
+    qtest_qmp_assert_success(s->qts, "{ 'execute': 'qom-set', 'arguments': "
+                             "{ 'path': %s, 'property': 'x-btm-inject', "
+                             "'value': %p } }", path, args);
 }
 
 /* Events */

@@ -137,6 +137,26 @@ typedef struct QSMMURange {
     uint8_t scale;
 } QSMMURange;
 
+/* A TLBI of a CPU's: struct ARMTLBBroadcast in target/arm/tlb-broadcast.h */
+#define QSMMU_EL10              1
+#define QSMMU_EL20              2
+#define QSMMU_EL2               4
+#define QSMMU_EL3               8
+#define QSMMU_ANY               (-1)
+
+typedef struct QSMMUBroadcast {
+    uint8_t regimes;
+    uint8_t stages;
+    int vmid;            /* or QSMMU_ANY */
+    int asid;            /* or QSMMU_ANY */
+    uint64_t base;
+    uint64_t size;       /* 0: all addresses */
+    bool leaf;
+    uint8_t tg;
+    uint8_t ttl;
+    bool secure;
+} QSMMUBroadcast;
+
 typedef struct QSMMUCDTable {
     QSMMUS1Fmt fmt;
     unsigned cdmax;      /* S1CDMax */
@@ -201,6 +221,11 @@ void qsmmu_tlbi_nh_asid(QSMMU *s, uint16_t asid);
 void qsmmu_tlbi_nh_va(QSMMU *s, uint16_t asid, uint64_t va, QSMMURange range);
 void qsmmu_tlbi_nh_vaa(QSMMU *s, uint64_t va, QSMMURange range);
 void qsmmu_tlbi_nsnh_all(QSMMU *s);
+
+/* The machine's own SMMU as a QOM object, to be freed */
+char *qsmmu_find(QTestState *qts);
+/* Let it hear what the decoder of CPU instructions would tell it */
+void qsmmu_broadcast(QSMMU *s, const QSMMUBroadcast *tlbi);
 
 /* Take the oldest event out of the queue; false if there is none */
 bool qsmmu_pop_event(QSMMU *s, QSMMUEvent *evt);

@@ -165,7 +165,7 @@ static unsigned int code_of(int ret)
 /* A step of what a slot does: SVATD_ST_*, SVATD_ST_RUNNING if there are more to come */
 static unsigned int emulate(struct emulation *e, unsigned int slot, unsigned int op)
 {
-	__u64 *count = reg64(e, slot, SVATD_SLOT_COUNT), *at = &e->offset[slot], value, left;
+	__u64 *count = reg64(e, slot, SVATD_SLOT_COUNT), *at = &e->offset[slot], value = 0, left;
 	__u64 len = *reg64(e, slot, SVATD_SLOT_LEN), arg = *reg64(e, slot, SVATD_SLOT_ARG);
 	char *src = (char *)(unsigned long)*reg64(e, slot, SVATD_SLOT_SRC);
 	char *dst = (char *)(unsigned long)*reg64(e, slot, SVATD_SLOT_DST);
@@ -295,6 +295,8 @@ int sva_device_queue(struct sva_queue *q, const char *path)
 		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ret = e->page == MAP_FAILED ? -errno : -pthread_create(&e->thread, NULL, emulate_all, e);
 	if (ret) {
+		if (e->page != MAP_FAILED)
+			munmap(e->page, sysconf(_SC_PAGESIZE));
 		sva_device_close(&e->dev);
 		goto out_free;
 	}

@@ -73,8 +73,10 @@ static int uio_restart(int fd, long pasid)
 		if (busy)
 			usleep(1000);
 	}
-	set(ctrl, SVATD_QCTL_PASID, pasid);
-	set(ctrl, SVATD_QCTL_CTL, SVATD_QCTL_CTL_PASID | SVATD_QCTL_CTL_ENABLE);
+	if (!busy) {
+		set(ctrl, SVATD_QCTL_PASID, pasid);
+		set(ctrl, SVATD_QCTL_CTL, SVATD_QCTL_CTL_PASID | SVATD_QCTL_CTL_ENABLE);
+	}
 	munmap(ctrl, SVATD_CTRL_SIZE);
 	return busy ? -ETIMEDOUT : 0;
 }

@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -43,19 +44,19 @@ static const struct guest_op {
 	enum scope scope;
 	unsigned int isar0_tlb;
 } ops[] = {
-	{ "VAE1IS", ONE_PAGE }, { "VALE1IS", ONE_PAGE },
-	{ "VAAE1IS", ONE_PAGE }, { "VAALE1IS", ONE_PAGE },
-	{ "ASIDE1IS", ALL_PAGES }, { "VMALLE1IS", ALL_PAGES },
-	{ "VAE1", ONE_PAGE }, { "VALE1", ONE_PAGE },
-	{ "VAAE1", ONE_PAGE }, { "VAALE1", ONE_PAGE },
-	{ "ASIDE1", ALL_PAGES }, { "VMALLE1", ALL_PAGES },
+	{ "VAE1IS", ONE_PAGE, 0 }, { "VALE1IS", ONE_PAGE, 0 },
+	{ "VAAE1IS", ONE_PAGE, 0 }, { "VAALE1IS", ONE_PAGE, 0 },
+	{ "ASIDE1IS", ALL_PAGES, 0 }, { "VMALLE1IS", ALL_PAGES, 0 },
+	{ "VAE1", ONE_PAGE, 0 }, { "VALE1", ONE_PAGE, 0 },
+	{ "VAAE1", ONE_PAGE, 0 }, { "VAALE1", ONE_PAGE, 0 },
+	{ "ASIDE1", ALL_PAGES, 0 }, { "VMALLE1", ALL_PAGES, 0 },
 	{ "VAE1OS", ONE_PAGE, 1 }, { "VALE1OS", ONE_PAGE, 1 },
 	{ "VAAE1OS", ONE_PAGE, 1 }, { "VAALE1OS", ONE_PAGE, 1 },
 	{ "ASIDE1OS", ALL_PAGES, 1 }, { "VMALLE1OS", ALL_PAGES, 1 },
 	{ "RVAE1IS", ONE_PAGE, 2 }, { "RVALE1IS", ONE_PAGE, 2 },
 	{ "RVAAE1IS", ONE_PAGE, 2 }, { "RVAALE1IS", ONE_PAGE, 2 },
 	{ "RVAE1", ONE_PAGE, 2 }, { "RVAE1OS", ONE_PAGE, 2 },
-	{ "new ASIDs", NO_TLBI },
+	{ "new ASIDs", NO_TLBI, 0 },
 };
 
 /* Guests that run all the time */
@@ -213,7 +214,7 @@ static const char *guest_run(struct guest *g, unsigned int op, unsigned int coun
 	if (errors)
 		return errors == -1ULL ? "the guest took an exception" :
 					 "the guest read from a page that it had unmapped";
-	g->done += count;
+	__atomic_add_fetch(&g->done, count, __ATOMIC_RELAXED);
 	return NULL;
 }
 
@@ -227,7 +228,7 @@ static void *run_guest(void *arg)
 	struct guest *g = arg;
 	unsigned int op;
 
-	while (!__atomic_load_n(g->stop, __ATOMIC_ACQUIRE))
+	while (!g->error && !__atomic_load_n(g->stop, __ATOMIC_ACQUIRE))
 		for (op = 0; op < ARRAY_SIZE(ops) && !g->error; op++)
 			if (guest_has(g, op))
 				g->error = guest_run(g, op, 4 * WINDOW_PAGES);
@@ -260,16 +261,28 @@ static void *churn_guests(void *arg)
 		c->guests++;
 		for (i = 0; i < GUESTS; i++)
 			for (k = 0; k < WINDOW_PAGES; k++)
-				c->unmaps += !madvise(c->guest[i].mem + GUEST_SPARE + k * page_size,
-						      page_size, MADV_DONTNEED);
+				if (!madvise(c->guest[i].mem + GUEST_SPARE + k * page_size,
+					     page_size, MADV_DONTNEED))
+					__atomic_add_fetch(&c->unmaps, 1, __ATOMIC_RELAXED);
 	}
 	return NULL;
 }
 
+static bool crowd_works(struct crowd *c)
+{
+	unsigned int i;
+
+	for (i = 0; i < GUESTS; i++)
+		if (!__atomic_load_n(&c->guest[i].done, __ATOMIC_RELAXED))
+			return false;
+	return __atomic_load_n(&c->unmaps, __ATOMIC_RELAXED);
+}
+
+/* What is done beside them begins when all are at work; if they are not, crowd_stop() tells */
 static const char *crowd_start(struct crowd *c, int kvm)
 {
 	const char *error = NULL;
-	unsigned int i;
+	unsigned int i, ms;
 
 	*c = (struct crowd) { .kvm = kvm };
 	for (i = 0; i < GUESTS; i++)
@@ -285,6 +298,8 @@ static const char *crowd_start(struct crowd *c, int kvm)
 	}
 	if (pthread_create(&c->thread, NULL, churn_guests, c))
 		return "pthread_create";
+	for (ms = 0; ms < SVA_TIMEOUT_MS && !crowd_works(c); ms++)
+		usleep(1000);
 	return NULL;
 }
 
@@ -643,6 +658,7 @@ FIXTURE_TEARDOWN(kvm)
 #define COUNTER_ID		COUNTER(0)
 #define COUNTER_ID_VALUE	0x53434e54
 #define COUNTER_BROADCASTS	COUNTER(24)	/* and the next five */
+#define COUNTER_IGNORED		COUNTER(31)	/* of these */
 #define COUNTER_MISS		COUNTER(36)
 #define COUNTER_PREFETCH	COUNTER(47)
 
@@ -656,10 +672,10 @@ static bool has_counters(struct machine *m)
 	return counter(m, COUNTER_ID) == COUNTER_ID_VALUE;
 }
 
-static __u32 broadcasts(struct machine *m)
+static __u32 broadcasts_obeyed(struct machine *m)
 {
+	__u32 n = -counter(m, COUNTER_IGNORED);
 	unsigned int i;
-	__u32 n = 0;
 
 	for (i = 0; i < 6; i++)
 		n += counter(m, COUNTER_BROADCASTS + 4 * i);
@@ -886,11 +902,12 @@ TEST_F_TIMEOUT(kvm, vmid_rollover, 600)
  * Coherence beside guests
  */
 
-/* Each TLBI that the guest has is obeyed by its own CPU, and heard by the SMMU */
+/* Each TLBI that the guest has is obeyed by its own CPU, and by the SMMU */
 TEST_F_TIMEOUT(kvm, every_tlbi, 120)
 {
 	struct machine *m = &self->m;
-	unsigned int op, count = 4 * WINDOW_PAGES;
+	int count = 4 * WINDOW_PAGES, obeyed;
+	unsigned int op;
 	const char *error;
 	struct guest g;
 	__u32 before;
@@ -902,13 +919,14 @@ TEST_F_TIMEOUT(kvm, every_tlbi, 120)
 	for (op = 0; op < ARRAY_SIZE(ops); op++) {
 		if (!guest_has(&g, op))
 			continue;
-		before = broadcasts(m);
+		before = broadcasts_obeyed(m);
 		error = guest_run(&g, op, count);
 		EXPECT_EQ(NULL, error) {
 			TH_LOG("%s: %s", ops[op].name, error);
 		}
+		obeyed = broadcasts_obeyed(m) - before;
 		if (has_counters(m) && ops[op].scope != NO_TLBI)
-			EXPECT_LE(count, broadcasts(m) - before) {
+			EXPECT_LE(count, obeyed) {
 				TH_LOG("%s", ops[op].name);
 			}
 	}
@@ -1038,7 +1056,7 @@ TEST_F_TIMEOUT(kvm, guest_memory, 120)
 /* sva_kvm beside COMMAND...: guests run for as long as it does */
 static int beside(char **command)
 {
-	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC), status = 0;
+	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC), status = 0, ret;
 	struct crowd crowd;
 	const char *error;
 	pid_t pid;
@@ -1052,8 +1070,12 @@ static int beside(char **command)
 		_exit(127);
 	}
 	error = crowd_start(&crowd, kvm);
-	if (error)
-		ksft_exit_fail_msg("%s: %s\n", error, strerror(errno));
+	if (error) {
+		ret = errno;
+		if (pid > 0)
+			kill(pid, SIGKILL);
+		ksft_exit_fail_msg("%s: %s\n", error, strerror(ret));
+	}
 	if (pid < 0 || waitpid(pid, &status, 0) != pid)
 		ksft_exit_fail_msg("%s cannot be run\n", command[0]);
 	error = crowd_stop(&crowd);

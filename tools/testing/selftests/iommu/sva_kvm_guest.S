@@ -2,13 +2,18 @@
 /*
  * The guest of sva_kvm, at the beginning of its memory. It starts with its MMU on,
  * does what it finds in struct guest_ctrl, tells how often it read from a page that
- * it had unmapped, and starts again.
+ * it had unmapped, and starts again. An exception is told each time, instead.
  *
  * x0 op, x1 how many times still, x2 errors, x3 page, x4 its PTE, x5 its address,
  * x6 and x7 scratch, x8 operand by address, x9 by range, x10 ASID. At 5 is what to
  * do, two instructions for each op.
  */
 #include "sva_kvm.h"
+
+	.macro op insn:vararg
+	\insn
+	b	6f
+	.endm
 
 	.section .rodata
 	.balign	GUEST_PAGE
@@ -63,61 +68,35 @@ sva_kvm_guest:
 	adr	x6, 5f
 	add	x6, x6, x0, lsl #3
 	br	x6
-5:	tlbi	vae1is, x8
-	b	6f
-	tlbi	vale1is, x8
-	b	6f
-	tlbi	vaae1is, x8
-	b	6f
-	tlbi	vaale1is, x8
-	b	6f
-	tlbi	aside1is, x8
-	b	6f
-	tlbi	vmalle1is
-	b	6f
+5:	op	tlbi vae1is, x8
+	op	tlbi vale1is, x8
+	op	tlbi vaae1is, x8
+	op	tlbi vaale1is, x8
+	op	tlbi aside1is, x8
+	op	tlbi vmalle1is
 	/* KVM makes broadcasts of these (HCR_EL2.FB) */
-	tlbi	vae1, x8
-	b	6f
-	tlbi	vale1, x8
-	b	6f
-	tlbi	vaae1, x8
-	b	6f
-	tlbi	vaale1, x8
-	b	6f
-	tlbi	aside1, x8
-	b	6f
-	tlbi	vmalle1
-	b	6f
+	op	tlbi vae1, x8
+	op	tlbi vale1, x8
+	op	tlbi vaae1, x8
+	op	tlbi vaale1, x8
+	op	tlbi aside1, x8
+	op	tlbi vmalle1
 	/* Outer Shareable: VAE1OS, VALE1OS, VAAE1OS, VAALE1OS, ASIDE1OS, VMALLE1OS */
-	sys	#0, c8, c1, #1, x8
-	b	6f
-	sys	#0, c8, c1, #5, x8
-	b	6f
-	sys	#0, c8, c1, #3, x8
-	b	6f
-	sys	#0, c8, c1, #7, x8
-	b	6f
-	sys	#0, c8, c1, #2, x8
-	b	6f
-	sys	#0, c8, c1, #0
-	b	6f
+	op	sys #0, c8, c1, #1, x8
+	op	sys #0, c8, c1, #5, x8
+	op	sys #0, c8, c1, #3, x8
+	op	sys #0, c8, c1, #7, x8
+	op	sys #0, c8, c1, #2, x8
+	op	sys #0, c8, c1, #0
 	/* Ranges: RVAE1IS, RVALE1IS, RVAAE1IS, RVAALE1IS, RVAE1, RVAE1OS */
-	sys	#0, c8, c2, #1, x9
-	b	6f
-	sys	#0, c8, c2, #5, x9
-	b	6f
-	sys	#0, c8, c2, #3, x9
-	b	6f
-	sys	#0, c8, c2, #7, x9
-	b	6f
-	sys	#0, c8, c6, #1, x9
-	b	6f
-	sys	#0, c8, c5, #1, x9
-	b	6f
-	nop
-	b	6f
-	nop
-	b	6f
+	op	sys #0, c8, c2, #1, x9
+	op	sys #0, c8, c2, #5, x9
+	op	sys #0, c8, c2, #3, x9
+	op	sys #0, c8, c2, #7, x9
+	op	sys #0, c8, c6, #1, x9
+	op	sys #0, c8, c5, #1, x9
+	op	nop
+	op	nop
 6:	dsb	ish
 	isb
 	cbnz	x1, 2b
@@ -130,8 +109,8 @@ sva_kvm_guest:
 	.balign	128
 	mov	x2, #-1
 	mov	x22, #GUEST_MMIO
-	str	x2, [x22]
-	b	.
+1:	str	x2, [x22]
+	b	1b
 	.endr
 sva_kvm_guest_end:
 

@@ -33,6 +33,8 @@
 #include <unistd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 
@@ -43,6 +45,9 @@
 
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE		25
+#endif
+#ifndef MLOCK_ONFAULT
+#define MLOCK_ONFAULT		1
 #endif
 #ifndef MFD_HUGETLB
 #define MFD_HUGETLB		4
@@ -109,6 +114,7 @@ struct bystander {
 	unsigned int passes;
 	unsigned long progress;
 	unsigned long wrong;
+	unsigned long early;	/* of them, before anything was tested */
 	__u64 addr, expected, found;	/* of the first */
 	__u64 *bait;		/* a page that the device's process can write to as well */
 };
@@ -269,8 +275,7 @@ static void __noreturn stand_by(size_t limit)
 	if (fd < 0 || write(fd, "1000", 4) != 4)
 		_exit(1);
 	close(fd);
-	if (nice(19) < 0)
-		_exit(1);
+	setpriority(PRIO_PROCESS, 0, 19);
 	if (limit && limit / CHUNK < max)
 		max = limit / CHUNK;
 	chunk = calloc(max + 1, sizeof(*chunk));
@@ -301,26 +306,28 @@ static void __noreturn stand_by(size_t limit)
 	}
 }
 
-/* Wait until it has looked at everything from now on: false if it is dead, or hangs */
-static bool bystander_looks(void)
+/* Wait until it has looked at everything from now on. If it is dead, or hangs, pid is 0 */
+static void bystander_looks(void)
 {
 	unsigned long last = 0, since = seconds();
 	unsigned int want = by->passes + 2;
 
 	while (__atomic_load_n(&by->passes, __ATOMIC_ACQUIRE) < want) {
-		if (by->pid <= 0 || waitpid(by->pid, NULL, WNOHANG)) {
+		if (!by->pid || waitpid(by->pid, NULL, WNOHANG)) {
 			by->pid = 0;
-			return false;
+			return;
 		}
 		if (count(&by->progress) != last) {
 			last = count(&by->progress);
 			since = seconds();
 		}
-		if (seconds() - since > HANG_SECONDS)
-			return false;
+		if (seconds() - since > HANG_SECONDS) {
+			kill(by->pid, SIGKILL);
+			by->pid = 0;
+			return;
+		}
 		usleep(10000);
 	}
-	return true;
 }
 
 /*
@@ -355,7 +362,7 @@ static bool make_pages(struct worker *w, const struct kind *kind)
 	w->fd = memfd_create("sva_verify", flags | MFD_CLOEXEC);
 	if (w->fd < 0 || ftruncate(w->fd, 2 * size))
 		return false;
-	space = mmap(NULL, (4 + nr_cpus * NR_CHANGES + HOLD_TRIES) * size, PROT_NONE,
+	space = mmap(NULL, (5 + nr_cpus * NR_CHANGES + HOLD_TRIES) * size, PROT_NONE,
 		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (space == MAP_FAILED)
 		return false;
@@ -378,12 +385,30 @@ static bool make_pages(struct worker *w, const struct kind *kind)
 	return true;
 }
 
+/*
+ * The kernel does not mark locked pages old. A CPU whose TLB says otherwise does not make
+ * them young again, and the device could not access them for as long.
+ */
+static void keep_young(struct worker *w)
+{
+	/* If it may not be locked, that is unlikely enough */
+	syscall(__NR_mlock2, w->window, w->kind->size, MLOCK_ONFAULT);
+}
+
+/* Nothing is at A, and nothing else gets the address */
+static bool reserve(struct worker *w)
+{
+	return mmap(w->window, w->kind->size, PROT_NONE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) != MAP_FAILED;
+}
+
 /* Map a page of the two at A, with something in it, and writable and dirty */
 static bool place(struct worker *w, unsigned int page, __u64 value)
 {
 	if (mmap(w->window, w->kind->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, w->fd,
 		 page * w->kind->size) == MAP_FAILED)
 		return false;
+	keep_young(w);
 	store(w->window, value);
 	return true;
 }
@@ -415,9 +440,9 @@ static __printf(2, 3) bool give_up(struct worker *w, const char *format, ...)
 }
 
 /*
- * An access that is allowed. It may be refused for a while, as the kernel can mark a
- * page old or put it elsewhere at any time; the CPU repairs that. An entry in the TLB
- * that is stale, it does not.
+ * An access that is allowed. It may be refused for a while, as the kernel can put a page
+ * elsewhere at any time; the CPU repairs that. An entry in the TLB that is stale, it does
+ * not.
  */
 static void touch(struct worker *w, bool writable)
 {
@@ -570,6 +595,7 @@ static bool try_fork(struct worker *w)
 		flags |= MAP_HUGETLB | __builtin_ctzl(size) << MFD_HUGE_SHIFT;
 	if (mmap(w->window, size, PROT_READ | PROT_WRITE, flags, -1, 0) == MAP_FAILED)
 		return false;
+	keep_young(w);
 	if (w->kind->way == THP)
 		madvise(w->window, size, MADV_HUGEPAGE);
 	value = ++w->serial;
@@ -603,7 +629,11 @@ static bool try_fork(struct worker *w)
 	close(ends[1]);
 	if (waitpid(pid, &status, 0) != pid)
 		return give_up(w, "waitpid: %s", strerror(errno));
-	/* The page is free in a moment: not if the device may still have it */
+	/* It was killed, for want of memory or of huge pages: that is nobody's access */
+	if (ok && !WIFEXITED(status)) {
+		errno = ENOMEM;
+		return false;
+	}
 	if (ok && status)
 		ok = wrong(w, "%s the device writes to the child's page", when);
 	return ok;
@@ -664,9 +694,12 @@ static int read_without_walk(struct worker *w)
  */
 static bool ask_whether_held(struct worker *w, unsigned int kind)
 {
-	char *here = w->space + nr_cpus * NR_CHANGES * w->kind->size, *other = here;
+	char *here = w->space + nr_cpus * NR_CHANGES * w->kind->size, *other;
 	unsigned int i, held = 0, blind = 0;
 	int fd;
+
+	/* Not next to it: smaps would show the two as one mapping */
+	other = here + w->kind->size;
 
 	fd = open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC);
 	if (fd < 0)
@@ -678,31 +711,41 @@ static bool ask_whether_held(struct worker *w, unsigned int kind)
 			break;
 		other += w->kind->size;
 		w->window = other;
-		if (!place(w, 1, w->serial) || write(fd, "1", 1) != 1 || is_young(w))
-			continue;
-		blind += read_without_walk(w);
-		w->window = here;
-		held += read_without_walk(w);
-		munmap(other, w->kind->size);
+		if (place(w, 1, w->serial) && write(fd, "1", 1) == 1 && !is_young(w)) {
+			blind += read_without_walk(w);
+			w->window = here;
+			held += read_without_walk(w);
+			w->window = other;
+		}
+		reserve(w);
+		__atomic_add_fetch(&w->r->progress, 1, __ATOMIC_RELEASE);
 	}
 	w->window = here;
 	close(fd);
+	/* Nothing was invalidated yet: it is the device, or its operations */
+	if (!i && w->res->wrong) {
+		w->res->wrong = false;
+		return give_up(w, "%.200s", w->res->what);
+	}
 	/* What looks held without ever having been accessed, an SMMU may have guessed */
 	w->r->hold_asked |= blind < HOLD_TRIES;
 	w->r->held[kind] = held > blind ? held - blind : 0;
 	return !w->r->error[0] && !w->res->wrong;
 }
 
-static void run_on(int cpu)
+static bool run_on(struct worker *w, int cpu)
 {
 	cpu_set_t *set = CPU_ALLOC(cpu + 1);
+	size_t size = CPU_ALLOC_SIZE(cpu + 1);
+	int ret = -1;
 
-	if (!set)
-		return;
-	CPU_ZERO_S(CPU_ALLOC_SIZE(cpu + 1), set);
-	CPU_SET_S(cpu, CPU_ALLOC_SIZE(cpu + 1), set);
-	sched_setaffinity(0, CPU_ALLOC_SIZE(cpu + 1), set);
-	CPU_FREE(set);
+	if (set) {
+		CPU_ZERO_S(size, set);
+		CPU_SET_S(cpu, size, set);
+		ret = sched_setaffinity(0, size, set);
+		CPU_FREE(set);
+	}
+	return !ret || give_up(w, "cannot run on CPU %d: %s", cpu, strerror(errno));
 }
 
 static void try_all(struct worker *w, unsigned int kind, unsigned long rounds)
@@ -711,13 +754,17 @@ static void try_all(struct worker *w, unsigned int kind, unsigned long rounds)
 	unsigned long i;
 
 	for (cpu = 0; cpu < nr_cpus; cpu++) {
-		run_on(cpus[cpu]);
+		if (!run_on(w, cpus[cpu]))
+			return;
 		for (change = 0; change < NR_CHANGES; change++) {
 			w->res = result_of(w->r, cpu, kind, change);
 			w->window = w->space + (cpu * NR_CHANGES + change) * w->kind->size;
 			for (i = 0; i < rounds && !w->res->wrong && !w->res->absent; i++) {
 				errno = 0;
 				if (!tries[change](w) && !w->res->wrong) {
+					if (!w->r->error[0] && w->kind->way == SMALL)
+						give_up(w, "%s: %s", change_names[change],
+							strerror(errno));
 					if (w->r->error[0])
 						return;
 					/* Huge pages may be used up by others */
@@ -728,6 +775,9 @@ static void try_all(struct worker *w, unsigned int kind, unsigned long rounds)
 				w->res->rounds++;
 				__atomic_add_fetch(&w->r->progress, 1, __ATOMIC_RELEASE);
 			}
+			/* What may be stale stays */
+			if (!w->res->wrong)
+				reserve(w);
 		}
 	}
 }
@@ -819,7 +869,7 @@ static void trace_self(struct asid_trace *t)
 		close(fd);
 }
 
-static bool any_wrong(struct report *r)
+static bool any_wrong(const struct report *r)
 {
 	unsigned int i;
 
@@ -886,6 +936,7 @@ static void __noreturn work(const struct tested *t, unsigned long rounds, bool f
 static void test_once(struct tested *t, unsigned long rounds, bool first)
 {
 	unsigned long last = 0, since = seconds();
+	bool killed = false;
 	int status = 0;
 	pid_t pid, got;
 
@@ -903,7 +954,10 @@ static void test_once(struct tested *t, unsigned long rounds, bool first)
 			since = seconds();
 		}
 		if (seconds() - since > HANG_SECONDS) {
-			kill(pid, SIGKILL);
+			/* Not even that: it hangs in the kernel */
+			if (kill(pid, SIGKILL) || killed)
+				return;
+			killed = true;
 			snprintf(t->report->error, TEXT_LEN, "%.100s: no progress for %d s",
 				 t->path, HANG_SECONDS);
 			since = seconds();
@@ -1044,7 +1098,7 @@ struct state {
 static bool state_from_log(struct state *s)
 {
 	static const char said[] = "broadcast TLB maintenance ";
-	char line[2048], want[NAME_LEN + 2];
+	char line[8192], want[NAME_LEN + 3];
 	bool found = false;
 	const char *p, *q;
 	ssize_t len;
@@ -1053,7 +1107,8 @@ static bool state_from_log(struct state *s)
 	fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK);
 	if (fd < 0)
 		return false;
-	snprintf(want, sizeof(want), "%s: ", s->dev);
+	/* After the driver's name: the device's may end another's */
+	snprintf(want, sizeof(want), " %s: ", s->dev);
 	/* EPIPE: there were more records once */
 	while ((len = read(fd, line, sizeof(line) - 1)) > 0 || (len < 0 && errno == EPIPE)) {
 		line[len > 0 ? len : 0] = '\0';
@@ -1100,7 +1155,7 @@ static bool state_from_parameter(struct state *s)
 	fclose(f);
 	snprintf(s->text, sizeof(s->text), "off: not asked for by arm_smmu_v3.btm");
 	/* Asked for is not all: then it is not known */
-	return text[0] == 'N' || text[0] == '\n' || !text[0];
+	return text[0] == 'N';
 }
 
 static struct state smmu_state(const char *smmu)
@@ -1135,9 +1190,10 @@ static struct verdict judge(const char *smmu, const struct state *s)
 {
 	unsigned int i, n, cpu, kind, change, wrongs = 0, devices = 0, tests = 0;
 	struct verdict v = { .code = CANNOT_TELL };
-	bool private = false, rounds_missing = false, asked = false, held = true;
+	bool private = false, unknown = false, rounds_missing = false, asked = false, held = true;
 	unsigned long damage = 0;
 	const char *skip = NULL, *failed = NULL;
+	bool tried[MAX_KINDS] = {};
 
 	for (i = 0; i < nr_tested; i++) {
 		struct tested *t = &tested[i];
@@ -1149,7 +1205,8 @@ static struct verdict judge(const char *smmu, const struct state *s)
 			continue;
 		}
 		/* Another device will do, if there is one */
-		if (!t->report->progress && !t->damage && t->report->error[0]) {
+		if (!t->report->progress && t->report->error[0] && !t->damage &&
+		    !any_wrong(t->report)) {
 			failed = t->report->error;
 			continue;
 		}
@@ -1157,6 +1214,7 @@ static struct verdict judge(const char *smmu, const struct state *s)
 		damage += t->damage;
 		asked |= t->report->hold_asked;
 		private |= t->report->falls_back;
+		unknown |= !t->report->shares && !t->report->falls_back;
 		for (n = 0; n < nr_kinds; n++)
 			held &= kinds[n].way == HUGETLB || t->report->held[n] ||
 				result_of(t->report, 0, n, REMAP)->absent;
@@ -1166,10 +1224,11 @@ static struct verdict judge(const char *smmu, const struct state *s)
 					struct result *r = result_of(t->report, cpu, kind, change);
 
 					tests += r->rounds != 0;
+					tried[kind] |= r->rounds;
 					rounds_missing |= !kind && !r->rounds && !r->wrong;
 					if (r->wrong && !wrongs++)
 						snprintf(v.why, sizeof(v.why),
-							 "CPU %d, %s page: %.200s", cpus[cpu],
+							 "CPU %d, %.23s page: %.200s", cpus[cpu],
 							 kinds[kind].name, r->what);
 				}
 		if (t->report->error[0] && !wrongs)
@@ -1200,17 +1259,33 @@ static struct verdict judge(const char *smmu, const struct state *s)
 			but = "it is told by command: broadcast TLB maintenance";
 		else if (private)
 			but = "the process got no ASID of the CPUs', and was told by command";
+		else if (unknown)
+			but = "whether the process has the CPUs' ASID is not known (tracefs)";
 		else if (!held && asked)
 			but = "no TLB held what was to be invalidated";
 		else if (!held)
 			but = "whether a TLB held anything cannot be seen (/proc/self/clear_refs)";
-		else if (!by->pid)
-			but = "the bystander was killed for want of memory (-m)";
+		else if (!by->pid || !by->bytes)
+			but = "the bystander had no memory, or was killed for want of it (-m)";
+		else if (by->early)
+			but = "memory of another process was changed before the test";
+		else if (nr_cpus < sysconf(_SC_NPROCESSORS_ONLN))
+			but = "this program may not run on each CPU (taskset, cpuset)";
 		if (but)
 			snprintf(v.why, sizeof(v.why), "nothing is wrong, but %s%s%.120s", but,
 				 s->known && !s->on ? " " : "", s->known && !s->on ? s->text : "");
 		else
 			v.code = OBEYS;
+		for (kind = 0; !but && kind < nr_kinds; kind++) {
+			n = strlen(v.why);
+			if (!tried[kind])
+				snprintf(v.why + n, sizeof(v.why) - n, "%s%.23s",
+					 n ? ", " : "there were no pages of ", kinds[kind].name);
+		}
+	}
+	if (v.code == DISOBEYS && (private || (s->known && !s->on))) {
+		n = strlen(v.why);
+		snprintf(v.why + n, sizeof(v.why) - n, ", although it is told by command");
 	}
 	return v;
 }
@@ -1285,7 +1360,7 @@ static void print_device(struct tested *t)
 	printf(" (%s)%s\n", t->ops->name, t->report->falls_back ?
 	       ", whose process has an ASID of its own" : t->report->shares ?
 	       ", whose process has the CPUs' ASID" : "");
-	if (!t->report->progress) {
+	if (!t->report->progress && !any_wrong(t->report)) {
 		printf("    %s\n", t->report->error);
 		return;
 	}
@@ -1543,6 +1618,11 @@ static bool is_anything_to_test(void)
 	return false;
 }
 
+static bool is_finished(const struct tested *t)
+{
+	return t->skip || t->report->error[0] || t->damage || any_wrong(t->report);
+}
+
 static void test_all(void)
 {
 	unsigned long end = seconds() + options.seconds, before;
@@ -1554,13 +1634,13 @@ static void test_all(void)
 		for (i = 0; i < nr_tested; i++) {
 			struct tested *t = &tested[i];
 
-			if (t->skip || t->report->error[0])
+			if (is_finished(t))
 				continue;
 			before = count(&by->wrong);
 			test_once(t, options.rounds, first);
 			bystander_looks();
 			t->damage += count(&by->wrong) - before;
-			found |= !any_wrong(t->report) && !t->damage && !t->report->error[0];
+			found |= !is_finished(t);
 		}
 		first = false;
 	} while (found && options.seconds && seconds() < end);
@@ -1590,6 +1670,7 @@ int main(int argc, char **argv)
 			stand_by(options.mib * MIB);
 		by->pid = pid > 0 ? pid : 0;
 		bystander_looks();
+		by->early = count(&by->wrong);
 		test_all();
 	}
 	status = print_all();
