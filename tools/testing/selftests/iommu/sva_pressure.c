@@ -786,10 +786,14 @@ TEST_F_TIMEOUT(cpus, rollover, 300)
 	unsigned int rounds = 40, processes = 0;
 	struct sva_queue q;
 	pthread_t thread;
-	__u64 mine = TAG;
+	__u64 *mine;
 
+	/* No copy on write: that would end the reads of a device whose faults are not served */
+	mine = mmap(NULL, page_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, mine);
+	*mine = TAG;
 	ASSERT_EQ(0, sva_queue_init(&q));
-	sva_poll_start(&q, 0, &mine, 8, 8, TAG, TAG);
+	sva_poll_start(&q, 0, mine, 8, 8, TAG, TAG);
 	ASSERT_EQ(0, pthread_create(&thread, NULL, plug_cpu, &rounds));
 	while (__atomic_load_n(&rounds, __ATOMIC_ACQUIRE) || processes < 600) {
 		int status;
