@@ -291,8 +291,8 @@ FIXTURE_TEARDOWN(failing)
  */
 TEST_F_TIMEOUT(failing, answered, 120)
 {
-	unsigned int round, slot, i, done = 0, failed = 0, pages = 32;
-	size_t size = pages * getpagesize();
+	unsigned int round, slot, i, written = 0, failed = 0;
+	size_t size = 32 * page_size;
 	struct sva_result res;
 	struct sva_queue q;
 	int ret;
@@ -321,17 +321,18 @@ TEST_F_TIMEOUT(failing, answered, 120)
 				TH_LOG("%s", ret < 0 ? strerror(-ret) : sva_status_name(ret));
 			}
 			failed += ret == SVATD_ST_FAULT;
-			if (ret == SVATD_ST_OK)
-				done++;
-			else
-				EXPECT_EQ(sva_addr(p + slot * size), res.faddr & ~(size - 1));
-			for (i = 0; ret == SVATD_ST_OK && i < pages; i++)
+			/* With so many pages hardly any gets to its end: what it came to counts */
+			if (ret == SVATD_ST_FAULT)
+				EXPECT_EQ(sva_addr(p + slot * size) + res.count, res.faddr);
+			for (i = 0; i < res.count / page_size; i++)
 				ASSERT_EQ(TAG + round, *(__u64 *)(p + slot * size + i * page_size));
+			written += i;
 		}
 	}
 	ASSERT_EQ(0, put("0", FAULT_ATTR("probability")));
-	ksft_print_msg("%u done, %u ended in a fault\n", done, failed);
+	ksft_print_msg("%u pages written, %u accesses ended in a fault\n", written, failed);
 	EXPECT_LT(0, failed);
+	EXPECT_LT(0, written);
 	/* Then it goes on */
 	EXPECT_EQ(SVATD_ST_OK, sva_fill(&q, 0, p, TAG, SVATD_NUM_SLOTS * size, NULL));
 	sva_queue_close(&q);
