@@ -142,8 +142,9 @@ TEST_F_TIMEOUT(memcg, charged, 60)
 	if (!ret)
 		device_allocates(&self->o, self->group, size);
 	ASSERT_TRUE(hear(self->o.from, 'r'));
+	/* The last changes are not in the statistics at once, up to 64 for each CPU */
 	anon = get("anon", "%s/memory.stat", self->group);
-	EXPECT_LE((long)size, anon);
+	EXPECT_LE((long)size / 2, anon);
 	EXPECT_GT((long)size * 2, anon);
 	EXPECT_LE((long)size, get(NULL, "%s/memory.current", self->group));
 	EXPECT_EQ(SIGKILL, other_end(&self->o, SIGKILL));
