@@ -150,32 +150,42 @@ TEST_F_TIMEOUT(memcg, charged, 60)
 	EXPECT_EQ(SIGKILL, other_end(&self->o, SIGKILL));
 }
 
-/*
- * The device goes on beyond the limit: the process that has it is killed, and nobody
- * else. Its accesses are answered, so that its queue comes back.
- */
+static void set_limit(struct __test_metadata *_metadata, const char *group)
+{
+	char limit[32];
+
+	snprintf(limit, sizeof(limit), "%lu", GROUP_LIMIT);
+	ASSERT_EQ(0, put(limit, "%s/memory.max", group));
+	put("0", "%s/memory.swap.max", group);
+}
+
+/* The device goes on beyond the limit, and the process that has it is killed */
+static void exceed_limit(struct __test_metadata *_metadata, struct other *o, const char *group)
+{
+	int ret = other_start(o);
+
+	ASSERT_LE(0, ret);
+	if (!ret)
+		device_allocates(o, group, 4 * GROUP_LIMIT);
+	ret = other_end(o, 0);
+	EXPECT_TRUE(WIFSIGNALED(ret) && WTERMSIG(ret) == SIGKILL) {
+		TH_LOG("status %#x", ret);
+	}
+}
+
+/* Nobody else is killed. Its accesses are answered, so that its queue comes back */
 TEST_F_TIMEOUT(memcg, limit, 120)
 {
 	struct other near = {};
-	char limit[32];
 	int ret;
 
-	snprintf(limit, sizeof(limit), "%lu", GROUP_LIMIT);
-	ASSERT_EQ(0, put(limit, "%s/memory.max", self->group));
-	put("0", "%s/memory.swap.max", self->group);
+	set_limit(_metadata, self->group);
 	ret = other_start(&near);
 	ASSERT_LE(0, ret);
 	if (!ret)
 		neighbour(&near);
 	ASSERT_TRUE(hear(near.from, 'r'));
-	ret = other_start(&self->o);
-	ASSERT_LE(0, ret);
-	if (!ret)
-		device_allocates(&self->o, self->group, 4 * GROUP_LIMIT);
-	ret = other_end(&self->o, 0);
-	EXPECT_TRUE(WIFSIGNALED(ret) && WTERMSIG(ret) == SIGKILL) {
-		TH_LOG("status %#x", ret);
-	}
+	exceed_limit(_metadata, &self->o, self->group);
 	EXPECT_EQ(1, get("oom_kill", "%s/memory.events", self->group));
 	EXPECT_EQ(0, other_end(&near, 0));
 }
@@ -187,25 +197,15 @@ TEST_F_TIMEOUT(memcg, limit, 120)
 TEST_F_TIMEOUT(memcg, limit_of_two, 120)
 {
 	struct other small = {};
-	char limit[32];
 	int ret;
 
-	snprintf(limit, sizeof(limit), "%lu", GROUP_LIMIT);
-	ASSERT_EQ(0, put(limit, "%s/memory.max", self->group));
-	put("0", "%s/memory.swap.max", self->group);
+	set_limit(_metadata, self->group);
 	ret = other_start(&small);
 	ASSERT_LE(0, ret);
 	if (!ret)
 		device_allocates(&small, self->group, MB);
 	ASSERT_TRUE(hear(small.from, 'r'));
-	ret = other_start(&self->o);
-	ASSERT_LE(0, ret);
-	if (!ret)
-		device_allocates(&self->o, self->group, 4 * GROUP_LIMIT);
-	ret = other_end(&self->o, 0);
-	EXPECT_TRUE(WIFSIGNALED(ret) && WTERMSIG(ret) == SIGKILL) {
-		TH_LOG("status %#x", ret);
-	}
+	exceed_limit(_metadata, &self->o, self->group);
 	EXPECT_EQ(0, kill(small.pid, 0));
 	EXPECT_EQ(0, waitpid(small.pid, NULL, WNOHANG));
 	EXPECT_EQ(SIGKILL, other_end(&small, SIGKILL));
