@@ -653,7 +653,6 @@ TEST_F_TIMEOUT(never, opened_again_retried, 60)
 	EXPECT_EQ(0, __atomic_load_n(&self->n.fail, __ATOMIC_ACQUIRE));
 }
 
-#define NOBODY		65534
 /* More than the faults of all processes have workers */
 #define CROWD		72
 
@@ -669,7 +668,7 @@ static void crowd(const struct never *n)
 	p = mmap(NULL, MB, PROT_READ, MAP_PRIVATE, fd, 0);
 	if (p == MAP_FAILED || madvise(p, MB, MADV_RANDOM))
 		_exit(1);
-	if (setgid(NOBODY) || setuid(NOBODY))
+	if (!become_nobody())
 		_exit(2);
 	if (sva_queue_init(&q))
 		_exit(3);
@@ -711,7 +710,7 @@ TEST_F_TIMEOUT(never, crowd, 120)
 	ret = other_start(&self->o);
 	ASSERT_LE(0, ret);
 	if (!ret) {
-		if (setgid(NOBODY) || setuid(NOBODY) || sva_queue_init(&q))
+		if (!become_nobody() || sva_queue_init(&q))
 			_exit(1);
 		p = untouched(page_size);
 		if (!p || !say(self->o.to, 'r') ||
