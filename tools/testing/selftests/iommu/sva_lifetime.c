@@ -992,7 +992,7 @@ TEST_F_TIMEOUT(function, removed_while_busy, 120)
 	gone_while_busy(_metadata, &self->o, true, self->c.pci);
 }
 
-/* The function is reset under it; afterwards the process starts its queue again */
+/* The function is reset under it */
 TEST_F_TIMEOUT(function, reset_while_busy, 120)
 {
 	double seconds, longest = 0;
@@ -1020,6 +1020,18 @@ TEST_F_TIMEOUT(function, reset_while_busy, 120)
 	took("exit of the busy process", now() - seconds);
 }
 
+/* After a reset the process starts its queue again */
+static void start_again(struct __test_metadata *_metadata, struct sva_queue *q)
+{
+	__u64 word = 0;
+
+	EXPECT_EQ(0, sva_queue_stop(q));
+	EXPECT_EQ(0, sva_queue_start(q));
+	EXPECT_EQ(SVATD_ST_OK, sva_fill(q, 0, &word, TAG, 8, NULL));
+	EXPECT_EQ(TAG, __atomic_load_n(&word, __ATOMIC_ACQUIRE));
+	sva_queue_close(q);
+}
+
 /* A bond outlives a reset */
 TEST_F_TIMEOUT(function, bond_survives_reset, 60)
 {
@@ -1034,11 +1046,7 @@ TEST_F_TIMEOUT(function, bond_survives_reset, 60)
 		sva_queue_close(&q);
 		SKIP(return, "the function cannot be reset");
 	}
-	EXPECT_EQ(0, sva_queue_stop(&q));
-	EXPECT_EQ(0, sva_queue_start(&q));
-	EXPECT_EQ(SVATD_ST_OK, sva_fill(&q, 0, &word, TAG + 1, 8, NULL));
-	EXPECT_EQ(TAG + 1, __atomic_load_n(&word, __ATOMIC_ACQUIRE));
-	sva_queue_close(&q);
+	start_again(_metadata, &q);
 }
 
 /*
@@ -1355,11 +1363,7 @@ TEST_F_TIMEOUT(error, bond_survives, 60)
 	ASSERT_EQ(0, sva_queue_init(&q));
 	ASSERT_EQ(SVATD_ST_OK, sva_fill(&q, 0, &word, TAG, 8, NULL));
 	inject(_metadata, self->c.pci, &variant->error);
-	EXPECT_EQ(0, sva_queue_stop(&q));
-	EXPECT_EQ(0, sva_queue_start(&q));
-	EXPECT_EQ(SVATD_ST_OK, sva_fill(&q, 0, &word, TAG + 1, 8, NULL));
-	EXPECT_EQ(TAG + 1, __atomic_load_n(&word, __ATOMIC_ACQUIRE));
-	sva_queue_close(&q);
+	start_again(_metadata, &q);
 }
 
 /* DMA runs, with faults and invalidations */
