@@ -1455,23 +1455,44 @@ static __u32 *uio_map(int fd, unsigned int bar, size_t size)
 	return p == MAP_FAILED ? NULL : p;
 }
 
+/* The handlers of a process's last faults keep its mapping, and so the file, a little longer */
+static int uio_open(void)
+{
+	double end = now() + SVA_TIMEOUT_MS / 1e3;
+	int fd;
+
+	do {
+		fd = open("/dev/uio0", O_RDWR);
+	} while (fd < 0 && errno == EBUSY && now() < end && !usleep(10000));
+	return fd;
+}
+
+static long uio_pasid(const char *pci)
+{
+	char path[PATH_MAX];
+	long pasid = -1;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/pasid", pci);
+	f = fopen(path, "r");
+	if (!f || fscanf(f, "%ld", &pasid) != 1)
+		pasid = -1;
+	if (f)
+		fclose(f);
+	return pasid;
+}
+
 /* Lets queue 0 work in its own memory, as the driver would */
 static bool uio_queue(int fd, struct sva_queue *q, const char *pci)
 {
-	char path[PATH_MAX], text[16] = "";
+	long pasid = uio_pasid(pci);
 	volatile __u32 *ctl;
-	int attr;
 
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/pasid", pci);
-	attr = open(path, O_RDONLY);
-	if (attr < 0 || read(attr, text, sizeof(text) - 1) <= 0)
-		return false;
-	close(attr);
 	ctl = uio_map(fd, SVATD_BAR_CTRL, SVATD_CTRL_SIZE);
 	q->page = uio_map(fd, SVATD_BAR_QUEUES, SVATD_QUEUE_STRIDE);
-	if (!ctl || !q->page)
+	if (pasid < 0 || !ctl || !q->page)
 		return false;
-	ctl[(SVATD_QCTL(0) + SVATD_QCTL_PASID) / 4] = strtoul(text, NULL, 0);
+	ctl[(SVATD_QCTL(0) + SVATD_QCTL_PASID) / 4] = pasid;
 	ctl[(SVATD_QCTL(0) + SVATD_QCTL_CTL) / 4] = SVATD_QCTL_CTL_ENABLE | SVATD_QCTL_CTL_PASID;
 	return true;
 }
@@ -1512,7 +1533,7 @@ TEST_F_TIMEOUT(uio, killed_while_busy, 60)
 {
 	volatile __u32 *ctl;
 	struct sva_queue q;
-	double seconds, end;
+	double seconds;
 	int ret, fd;
 	char *p;
 
@@ -1537,11 +1558,7 @@ TEST_F_TIMEOUT(uio, killed_while_busy, 60)
 	EXPECT_EQ(SIGKILL, other_end(&self->o, SIGKILL));
 	took("exit of the process that has the function", now() - seconds);
 
-	/* The handlers of its last faults keep its mapping, and so the file, a little longer */
-	end = now() + SVA_TIMEOUT_MS / 1e3;
-	do {
-		fd = open("/dev/uio0", O_RDWR);
-	} while (fd < 0 && errno == EBUSY && now() < end && !usleep(10000));
+	fd = uio_open();
 	ASSERT_LE(0, fd);
 	ctl = uio_map(fd, SVATD_BAR_CTRL, SVATD_CTRL_SIZE);
 	ASSERT_NE(NULL, ctl);
@@ -1606,30 +1623,11 @@ static void occupy(struct other *o)
 /* Has a page at an address that another process uses as well, and does not touch it */
 static bool uio_left(int *fd, struct sva_queue *q, const char *pci)
 {
-	double end = now() + SVA_TIMEOUT_MS / 1e3;
-
 	if (mmap(LEFT, page_size, PROT_READ | PROT_WRITE,
 		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != LEFT)
 		return false;
-	do {
-		*fd = open("/dev/uio0", O_RDWR);
-	} while (*fd < 0 && errno == EBUSY && now() < end && !usleep(10000));
+	*fd = uio_open();
 	return *fd >= 0 && uio_queue(*fd, q, pci);
-}
-
-static long uio_pasid(const char *pci)
-{
-	char path[PATH_MAX];
-	long pasid = -1;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/pasid", pci);
-	f = fopen(path, "r");
-	if (!f || fscanf(f, "%ld", &pasid) != 1)
-		pasid = -1;
-	if (f)
-		fclose(f);
-	return pasid;
 }
 
 /*
