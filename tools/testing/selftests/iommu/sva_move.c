@@ -1086,19 +1086,20 @@ TEST_F_TIMEOUT(move, stress, 3600)
 }
 
 /*
- * Commands for an unmap
+ * Commands for an unmap: for each domain the least counts, as those of others, whose
+ * process has just gone, may be among them
  */
 struct commands {
 	unsigned int least;
 	unsigned int one_more;	/* unmaps with one command more than the least */
-	unsigned int most;
+	unsigned int most;	/* of the domains, not of all unmaps */
 };
 
 static struct commands count_commands(struct __test_metadata *_metadata,
 				      struct machine *m)
 {
 	__u64 *page = shared_memory(page_size);
-	__u32 prod, n[SAMPLES];
+	__u32 prod, n[SAMPLES], least[MAX_DOMAINS];
 	struct commands c = {};
 	unsigned int i, k;
 
@@ -1116,12 +1117,17 @@ static struct commands count_commands(struct __test_metadata *_metadata,
 		n[i] = smmu_cmdq_advance(&m->smmu, prod, smmu_cmdq_prod(&m->smmu));
 	}
 	munmap(page, page_size);
-	c.least = n[0];
 	for (i = 0; i < SAMPLES; i++) {
-		if (n[i] < c.least)
-			c.least = n[i];
-		if (n[i] > c.most)
-			c.most = n[i];
+		k = i % m->nr_domains;
+		if (i < m->nr_domains || n[i] < least[k])
+			least[k] = n[i];
+	}
+	c.least = least[0];
+	for (k = 0; k < m->nr_domains; k++) {
+		if (least[k] < c.least)
+			c.least = least[k];
+		if (least[k] > c.most)
+			c.most = least[k];
 	}
 	for (i = 0; i < SAMPLES; i++)
 		c.one_more += n[i] == c.least + 1;
