@@ -826,6 +826,7 @@ TEST_F_TIMEOUT(cpus, rollover, 300)
 		processes++;
 	}
 	pthread_join(thread, NULL);
+	EXPECT_EQ(1, get(NULL, "/sys/devices/system/cpu/cpu1/online"));
 	ksft_print_msg("%u processes\n", processes);
 	EXPECT_EQ(SVATD_ST_STOPPED, sva_stop(&q, 0, NULL));
 	sva_queue_close(&q);
