@@ -11,11 +11,11 @@ mainline did not come to has no time there, but how its guest ended.
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from typing import Any
 
+import report
 import run as tests
 import vm
 
@@ -64,9 +64,7 @@ def main() -> int:
             elif name == "series" and (ended or not times):
                 wrong += 1
                 print(f"worst.py: error: {case}: {ended or 'no operation was measured'}", file=sys.stderr)
-    path = vm.BUILD / "report" / "worst.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("[\n" + ",\n".join(json.dumps(r) for r in rows) + "\n]\n")
+    path = report.write("worst.json", rows)
     print(f"\nThe same numbers: {path}")
     return 1 if wrong else 0
 

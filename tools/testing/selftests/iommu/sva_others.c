@@ -37,8 +37,6 @@
 #define MADV_GUARD_REMOVE	103
 #endif
 
-#define NOBODY		65534
-
 /*
  * The file in others' hands
  */
@@ -133,7 +131,7 @@ TEST_F_TIMEOUT(file, another_user, 60)
 		struct sva_queue q = { .fd = -1 };
 
 		close(sock[1]);
-		if (setgid(NOBODY) || setuid(NOBODY))
+		if (!become_nobody())
 			_exit(1);
 		q.fd = receive_fd(sock[0]);
 		if (q.fd < 0)

@@ -142,39 +142,50 @@ TEST_F_TIMEOUT(memcg, charged, 60)
 	if (!ret)
 		device_allocates(&self->o, self->group, size);
 	ASSERT_TRUE(hear(self->o.from, 'r'));
+	/* The last changes are not in the statistics at once, up to 64 for each CPU */
 	anon = get("anon", "%s/memory.stat", self->group);
-	EXPECT_LE((long)size, anon);
+	EXPECT_LE((long)size / 2, anon);
 	EXPECT_GT((long)size * 2, anon);
 	EXPECT_LE((long)size, get(NULL, "%s/memory.current", self->group));
 	EXPECT_EQ(SIGKILL, other_end(&self->o, SIGKILL));
 }
 
-/*
- * The device goes on beyond the limit: the process that has it is killed, and nobody
- * else. Its accesses are answered, so that its queue comes back.
- */
+static void set_limit(struct __test_metadata *_metadata, const char *group)
+{
+	char limit[32];
+
+	snprintf(limit, sizeof(limit), "%lu", GROUP_LIMIT);
+	ASSERT_EQ(0, put(limit, "%s/memory.max", group));
+	put("0", "%s/memory.swap.max", group);
+}
+
+/* The device goes on beyond the limit, and the process that has it is killed */
+static void exceed_limit(struct __test_metadata *_metadata, struct other *o, const char *group)
+{
+	int ret = other_start(o);
+
+	ASSERT_LE(0, ret);
+	if (!ret)
+		device_allocates(o, group, 4 * GROUP_LIMIT);
+	ret = other_end(o, 0);
+	EXPECT_TRUE(WIFSIGNALED(ret) && WTERMSIG(ret) == SIGKILL) {
+		TH_LOG("status %#x", ret);
+	}
+}
+
+/* Nobody else is killed. Its accesses are answered, so that its queue comes back */
 TEST_F_TIMEOUT(memcg, limit, 120)
 {
 	struct other near = {};
-	char limit[32];
 	int ret;
 
-	snprintf(limit, sizeof(limit), "%lu", GROUP_LIMIT);
-	ASSERT_EQ(0, put(limit, "%s/memory.max", self->group));
-	put("0", "%s/memory.swap.max", self->group);
+	set_limit(_metadata, self->group);
 	ret = other_start(&near);
 	ASSERT_LE(0, ret);
 	if (!ret)
 		neighbour(&near);
 	ASSERT_TRUE(hear(near.from, 'r'));
-	ret = other_start(&self->o);
-	ASSERT_LE(0, ret);
-	if (!ret)
-		device_allocates(&self->o, self->group, 4 * GROUP_LIMIT);
-	ret = other_end(&self->o, 0);
-	EXPECT_TRUE(WIFSIGNALED(ret) && WTERMSIG(ret) == SIGKILL) {
-		TH_LOG("status %#x", ret);
-	}
+	exceed_limit(_metadata, &self->o, self->group);
 	EXPECT_EQ(1, get("oom_kill", "%s/memory.events", self->group));
 	EXPECT_EQ(0, other_end(&near, 0));
 }
@@ -186,25 +197,15 @@ TEST_F_TIMEOUT(memcg, limit, 120)
 TEST_F_TIMEOUT(memcg, limit_of_two, 120)
 {
 	struct other small = {};
-	char limit[32];
 	int ret;
 
-	snprintf(limit, sizeof(limit), "%lu", GROUP_LIMIT);
-	ASSERT_EQ(0, put(limit, "%s/memory.max", self->group));
-	put("0", "%s/memory.swap.max", self->group);
+	set_limit(_metadata, self->group);
 	ret = other_start(&small);
 	ASSERT_LE(0, ret);
 	if (!ret)
 		device_allocates(&small, self->group, MB);
 	ASSERT_TRUE(hear(small.from, 'r'));
-	ret = other_start(&self->o);
-	ASSERT_LE(0, ret);
-	if (!ret)
-		device_allocates(&self->o, self->group, 4 * GROUP_LIMIT);
-	ret = other_end(&self->o, 0);
-	EXPECT_TRUE(WIFSIGNALED(ret) && WTERMSIG(ret) == SIGKILL) {
-		TH_LOG("status %#x", ret);
-	}
+	exceed_limit(_metadata, &self->o, self->group);
 	EXPECT_EQ(0, kill(small.pid, 0));
 	EXPECT_EQ(0, waitpid(small.pid, NULL, WNOHANG));
 	EXPECT_EQ(SIGKILL, other_end(&small, SIGKILL));
@@ -291,8 +292,8 @@ FIXTURE_TEARDOWN(failing)
  */
 TEST_F_TIMEOUT(failing, answered, 120)
 {
-	unsigned int round, slot, i, done = 0, failed = 0, pages = 32;
-	size_t size = pages * getpagesize();
+	unsigned int round, slot, i, written = 0, failed = 0;
+	size_t size = 32 * page_size;
 	struct sva_result res;
 	struct sva_queue q;
 	int ret;
@@ -321,17 +322,18 @@ TEST_F_TIMEOUT(failing, answered, 120)
 				TH_LOG("%s", ret < 0 ? strerror(-ret) : sva_status_name(ret));
 			}
 			failed += ret == SVATD_ST_FAULT;
-			if (ret == SVATD_ST_OK)
-				done++;
-			else
-				EXPECT_EQ(sva_addr(p + slot * size), res.faddr & ~(size - 1));
-			for (i = 0; ret == SVATD_ST_OK && i < pages; i++)
+			/* With so many pages hardly any gets to its end: what it came to counts */
+			if (ret == SVATD_ST_FAULT)
+				EXPECT_EQ(sva_addr(p + slot * size) + res.count, res.faddr);
+			for (i = 0; i < res.count / page_size; i++)
 				ASSERT_EQ(TAG + round, *(__u64 *)(p + slot * size + i * page_size));
+			written += i;
 		}
 	}
 	ASSERT_EQ(0, put("0", FAULT_ATTR("probability")));
-	ksft_print_msg("%u done, %u ended in a fault\n", done, failed);
+	ksft_print_msg("%u pages written, %u accesses ended in a fault\n", written, failed);
 	EXPECT_LT(0, failed);
+	EXPECT_LT(0, written);
 	/* Then it goes on */
 	EXPECT_EQ(SVATD_ST_OK, sva_fill(&q, 0, p, TAG, SVATD_NUM_SLOTS * size, NULL));
 	sva_queue_close(&q);
@@ -511,6 +513,7 @@ FIXTURE(page)
 	struct sva_queue q;
 	char *p;
 	size_t size;
+	bool balanced;	/* by the test alone */
 };
 
 FIXTURE_VARIANT(page)
@@ -559,6 +562,9 @@ FIXTURE_SETUP(page)
 
 FIXTURE_TEARDOWN(page)
 {
+	/* Or it goes on to take pages from a device whose faults are not served */
+	if (self->balanced)
+		put("0", "/proc/sys/kernel/numa_balancing");
 	sva_queue_close(&self->q);
 	finish(_metadata, &self->c);
 }
@@ -615,6 +621,7 @@ struct mover {
 	int (*move)(struct mover *m);
 	unsigned long moved;
 	unsigned int stop, round;
+	long seen;
 };
 
 static void *mover_thread(void *arg)
@@ -630,9 +637,9 @@ static void *mover_thread(void *arg)
 }
 
 /*
- * The device counts in each of @words words, 8 bytes apart in their page, while
- * pages move: it may be told to wait, or to come again, but none of what it was told to
- * have added may be lost, and none added twice.
+ * The device counts in a word of the page while that moves: it may be told to wait, or
+ * to come again, but none of what it was told to have added may be lost, and none added
+ * twice.
  */
 static void count_while_moved(struct __test_metadata *_metadata, struct sva_queue *q,
 			      struct mover *m, unsigned long moves, bool served)
@@ -711,14 +718,12 @@ TEST_F_TIMEOUT(page, moved_between_nodes, 120)
  */
 static int numa_scan(struct mover *m)
 {
-	static unsigned long before;
-	unsigned long is = get("numa_pte_updates", "/proc/vmstat");
+	long is = get("numa_pte_updates", "/proc/vmstat");
+	bool same = is == m->seen;
 
 	/* Scans are done for who runs */
-	if (is == before)
-		return -1;
-	before = is;
-	return 0;
+	m->seen = is;
+	return same ? -1 : 0;
 }
 
 TEST_F_TIMEOUT(page, numa_balancing, 120)
@@ -729,13 +734,13 @@ TEST_F_TIMEOUT(page, numa_balancing, 120)
 		SKIP(return, "huge pages of hugetlbfs are not balanced");
 	if (access("/sys/devices/system/node/node1", F_OK))
 		SKIP(return, "one node");
+	self->balanced = !get(NULL, "/proc/sys/kernel/numa_balancing");
 	if (put("1", "/proc/sys/kernel/numa_balancing"))
 		SKIP(return, "no NUMA balancing");
 	put("10", "/sys/kernel/debug/sched/numa_balancing/scan_delay_ms");
 	put("10", "/sys/kernel/debug/sched/numa_balancing/scan_period_min_ms");
 	put("20", "/sys/kernel/debug/sched/numa_balancing/scan_period_max_ms");
 	count_while_moved(_metadata, &self->q, &m, 10, self->c.served);
-	put("0", "/proc/sys/kernel/numa_balancing");
 }
 
 /*
@@ -786,10 +791,14 @@ TEST_F_TIMEOUT(cpus, rollover, 300)
 	unsigned int rounds = 40, processes = 0;
 	struct sva_queue q;
 	pthread_t thread;
-	__u64 mine = TAG;
+	__u64 *mine;
 
+	/* No copy on write: that would end the reads of a device whose faults are not served */
+	mine = mmap(NULL, page_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, mine);
+	*mine = TAG;
 	ASSERT_EQ(0, sva_queue_init(&q));
-	sva_poll_start(&q, 0, &mine, 8, 8, TAG, TAG);
+	sva_poll_start(&q, 0, mine, 8, 8, TAG, TAG);
 	ASSERT_EQ(0, pthread_create(&thread, NULL, plug_cpu, &rounds));
 	while (__atomic_load_n(&rounds, __ATOMIC_ACQUIRE) || processes < 600) {
 		int status;
@@ -817,6 +826,7 @@ TEST_F_TIMEOUT(cpus, rollover, 300)
 		processes++;
 	}
 	pthread_join(thread, NULL);
+	EXPECT_EQ(1, get(NULL, "/sys/devices/system/cpu/cpu1/online"));
 	ksft_print_msg("%u processes\n", processes);
 	EXPECT_EQ(SVATD_ST_STOPPED, sva_stop(&q, 0, NULL));
 	sva_queue_close(&q);

@@ -41,12 +41,12 @@ static double now(void)
 	return ts.tv_sec + ts.tv_nsec / 1e9;
 }
 
-static void took(const char *what, double seconds)
+static inline void took(const char *what, double seconds)
 {
 	ksft_print_msg("%s: %.1f ms\n", what, seconds * 1e3);
 }
 
-static __u32 queue_reg(const struct sva_queue *q, unsigned int offset)
+static inline __u32 queue_reg(const struct sva_queue *q, unsigned int offset)
 {
 	return __atomic_load_n((__u32 *)((char *)q->page + offset), __ATOMIC_RELAXED);
 }
@@ -220,6 +220,14 @@ static int other_start(struct other *o)
 	return 1;
 }
 
+#define NOBODY		65534
+
+/* The new credentials make the kernel forget whose death is to kill the process */
+static inline bool become_nobody(void)
+{
+	return !setgid(NOBODY) && !setuid(NOBODY) && !prctl(PR_SET_PDEATHSIG, SIGKILL);
+}
+
 /* Its wait status */
 static int other_end(struct other *o, int sig)
 {
@@ -283,7 +291,7 @@ static void finish(struct __test_metadata *_metadata, struct common *c)
 #define NOT_SERVED	"faults of this device are not served"
 
 /* A process whose device works, all along. Told to end, it says whether it did */
-static void neighbour(struct other *o)
+static inline void neighbour(struct other *o)
 {
 	struct sva_queue q;
 	char byte, *p;
