@@ -17,7 +17,7 @@ TOOL	:= $(BED)/bin/patches
 py	:= PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3
 quote	= '$(subst ','\'',$1)'
 
-KERNELS	:= $(foreach k,mainline fixes series wide server kvm debug wide-debug kcsan mutants mutants-debug,kernel-$k kernel-$k-gdb)
+KERNELS	:= $(foreach k,mainline fixes series server 16k 64k debug server-debug kcsan mutants mutants-debug,kernel-$k kernel-$k-gdb)
 GOALS	:= help demo bench test test-long try shell gdb check tree refresh rebase mails clean \
 	setup trees tools qemu qtests guest strangers $(KERNELS)
 .PHONY: $(GOALS)
@@ -68,7 +68,7 @@ demo: qemu guest kernel-series
 	@$(py) $(BED)/bystander.py
 	@$(BED)/bin/setup times
 
-bench: qemu guest kernel-mainline kernel-series kernel-kvm
+bench: qemu guest kernel-mainline kernel-series kernel-server
 	@$(BED)/bin/setup bench
 	@$(py) $(BED)/demo.py mainline
 	@$(py) $(BED)/bystander.py guests

@@ -109,7 +109,7 @@ def reports() -> tuple[dict[Key, demo.Row], list[dict[str, Any]]]:
 
 @functools.cache
 def guests() -> list[dict[str, Any]]:
-    return measured(vm.BUILD / "report/guests.json", vm.CACHE / "linux/obj-kvm/stamp")
+    return measured(vm.BUILD / "report/guests.json", vm.CACHE / "linux/obj-server/stamp")
 
 
 def letter(name: str, tree: str, base: str, unmeasured: bool) -> str:

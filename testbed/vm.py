@@ -43,6 +43,8 @@ SPLAT = re.compile(
 RACE = re.compile(
     r"^[^\n]*={60,}\r?\n[^\n]*BUG: KCSAN: data-race in "
     r"(?![^\n]*(?:arm_smmu|iommu|iopf|sva_|uacce|uio_pci|mm_context|mmu_notifier))[\s\S]*?={60,}\r?\n", re.MULTILINE)
+# A crash that was asked for, of a kernel that had another one loaded for it
+CRASH = re.compile(r"^[^\n]*sysrq: Trigger a crash[\s\S]*?Starting crashdump kernel[^\n]*\n", re.MULTILINE)
 FINISHED = re.compile(r"^sva-btm: finished with status (\d+)$")
 # What the SMMU model says of its caches when the commands have ended
 AUDIT = re.compile(r"^sva-btm: smmu (0x[0-9a-f]+)((?: \w+=\d+)+)$")
@@ -90,24 +92,33 @@ def objects(kernel: str) -> Path:
     return CACHE / tree / f"obj-{kernel}"
 
 
+def image(kernel: str) -> Path:
+    """Of a variant, or the path of an Image."""
+    return Path(kernel) if "/" in kernel else objects(kernel) / "arch/arm64/boot/Image"
+
+
 def command(machine: str, kernel: str, append: str, initrd: Path, *before: str) -> list[str]:
-    """QEMU's command line for this machine and kernel: a variant, or the path of an Image."""
-    image = Path(kernel) if "/" in kernel else objects(kernel) / "arch/arm64/boot/Image"
+    """QEMU's command line for this machine and kernel."""
     more = shlex.split(os.environ.get("QEMU_ARGS", ""))
-    return [str(QEMU), *BASE, "-L", str(FIRMWARE), *before, *shlex.split(machine), *more, "-kernel", str(image),
+    return [str(QEMU), *BASE, "-L", str(FIRMWARE), *before, *shlex.split(machine), *more, "-kernel", str(image(kernel)),
             "-initrd", str(initrd), "-append", f"console=ttyAMA0 {append}".strip()]
 
 
-def initrd_with(script: str, directory: Path, guest: str = "guest") -> Path:
-    """The guest's initramfs with /run added; without a script, as it is."""
+def initrd_with(script: str, directory: Path, guest: str = "guest", kernel: str = "") -> Path:
+    """The guest's initramfs with /run added; without a script, as it is.
+
+    A script that asks for /boot/Image finds there the kernel, and this initramfs as
+    /boot/initrd, to boot them.
+    """
     base = CACHE / guest / "initramfs.gz"
     if not script:
         return base
+    data = base.read_bytes()
+    data += b"\0" * (-len(data) % 4) + cpio_newc("run", script.encode(), 0o100755)
+    if "/boot/Image" in script:
+        data += cpio_newc("boot/Image", image(kernel).read_bytes(), 0o100644) + cpio_newc("boot/initrd", data, 0o100644)
     initrd = directory / "initrd"
-    with initrd.open("wb") as out:
-        data = base.read_bytes()
-        out.write(data + b"\0" * (-len(data) % 4))
-        out.write(cpio_newc("run", script.encode(), 0o100755))
+    initrd.write_bytes(data)
     return initrd
 
 
@@ -214,7 +225,7 @@ def run(name: str, machine: str, kernel: str, append: str, script: str, timeout:
         keep = os.open(port, os.O_WRONLY)
         ours, theirs = socket.socketpair()
         argv = command(machine, kernel, f"panic=-1 panic_on_warn=1 oops=panic console_msg_format=syslog {append}",
-                       initrd_with(script, Path(tmp), guest), "-D", str(said[0]))
+                       initrd_with(script, Path(tmp), guest, kernel), "-D", str(said[0]))
         # Paused when the guest has powered off, so that its counters can be read
         argv += ["-serial", "stdio", "-monitor", "none", "-action", "shutdown=pause",
                  "-chardev", f"socket,id=qmp,fd={theirs.fileno()}", "-mon", "chardev=qmp,mode=control",
@@ -278,7 +289,7 @@ def run(name: str, machine: str, kernel: str, append: str, script: str, timeout:
             for what, _, value in (word.partition("=") for word in match[2].split()):
                 audit[what] = audit.get(what, 0) + int(value)
     lines = [(t, line) for t, line in lines if not AUDIT.match(line)]
-    text = RACE.sub("", console.read_text(errors="replace"))
+    text = CRASH.sub("", RACE.sub("", console.read_text(errors="replace")))
     return Result(verdict(rc, lines, text, timeout), lines, console, seconds, audit,
                   complaints(text, "".join(path.read_text(errors="replace") for path in said)), smmus)
 
