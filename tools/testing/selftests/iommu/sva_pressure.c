@@ -712,6 +712,52 @@ TEST_F_TIMEOUT(page, moved_between_nodes, 120)
 	count_while_moved(_metadata, &self->q, &m, 100, self->c.served);
 }
 
+/* Where the page is, in blocks of memory that can be taken away; or a negative errno */
+static long block_of(const char *p)
+{
+	unsigned long size = 0;
+	__u64 entry = 0;
+	FILE *f;
+	int fd;
+
+	f = fopen("/sys/devices/system/memory/block_size_bytes", "r");
+	if (!f)
+		return -ENOENT;
+	if (fscanf(f, "%lx", &size) != 1)
+		size = 0;
+	fclose(f);
+	fd = open("/proc/self/pagemap", O_RDONLY);
+	if (!size || pread(fd, &entry, 8, (unsigned long)p / page_size * 8) != 8)
+		entry = 0;
+	close(fd);
+	/* Bits 0-54 are the frame's number, bit 63 is there if one is mapped */
+	return entry >> 63 ? (entry & ((1ULL << 55) - 1)) * page_size / size : -EAGAIN;
+}
+
+/* The memory goes in which the page is, and comes back: the page is elsewhere then */
+static int offline_block(struct mover *m)
+{
+	static const char state[] = "/sys/devices/system/memory/memory%ld/state";
+	long block = block_of(m->p);
+	bool same;
+
+	if (block < 0 || put("offline", state, block))
+		return -1;
+	same = block_of(m->p) == block;
+	return put("online_movable", state, block) || same;
+}
+
+TEST_F_TIMEOUT(page, memory_goes, 120)
+{
+	struct mover m = { .p = self->p, .size = self->size, .move = offline_block };
+	long block = block_of(self->p);
+
+	if (block == -ENOENT)
+		SKIP(return, "no memory hotplug");
+	ASSERT_LE(0, block);
+	count_while_moved(_metadata, &self->q, &m, 4, self->c.served);
+}
+
 /*
  * The kernel takes the page away now and then, to see which node uses it. With a fault
  * of the device it counts as used where the handler runs.
