@@ -438,8 +438,8 @@ TEST_F_TIMEOUT(mmap_lock, open_beside_fork, 120)
 	struct sva_queue q;
 	struct opener *o;
 	unsigned int probes;
+	double seconds, opened;
 	bool waits, held;
-	double seconds;
 	int ret;
 
 	o = mmap(NULL, sizeof(*o), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -462,12 +462,12 @@ TEST_F_TIMEOUT(mmap_lock, open_beside_fork, 120)
 	ASSERT_TRUE(waits);
 	/* Now that open() waits for the mmap_lock, the probe does as well */
 	probes = __atomic_load_n(&o->h.probes, __ATOMIC_ACQUIRE);
-	seconds = now();
+	opened = now();
 	ASSERT_EQ(0, sva_queue_open(&q));
-	seconds = now() - seconds;
+	opened = now() - opened;
 	held = probes == __atomic_load_n(&o->h.probes, __ATOMIC_ACQUIRE);
-	took("open() beside another's, and its fork()", seconds);
-	EXPECT_GT(limit(), seconds);
+	took("open() beside another's, and its fork()", opened);
+	EXPECT_GT(limit(), opened);
 	seconds = now();
 	sva_queue_close(&q);
 	seconds = now() - seconds;
@@ -477,7 +477,7 @@ TEST_F_TIMEOUT(mmap_lock, open_beside_fork, 120)
 	EXPECT_EQ(0, other_end(&forks, 0));
 	took("its open()", o->seconds);
 	took("its fork()", o->h.seconds);
-	if (!held && hold_too_quick(&o->h, seconds) && __test_passed(_metadata))
+	if (!held && hold_too_quick(&o->h, opened) && __test_passed(_metadata))
 		SKIP(return, TOO_QUICK);
 	EXPECT_TRUE(held) {
 		TH_LOG("fork() let go of the mmap_lock first");
