@@ -582,15 +582,22 @@ static int readable(const char *p)
 	return ret;
 }
 
+static void ignore(int sig)
+{
+}
+
 /*
  * The page is found to be broken. From then on an access ends in a fault, and none
  * reaches the page, which is not the process's any more.
  */
 TEST_F_TIMEOUT(page, poisoned, 60)
 {
+	struct sigaction bus = { .sa_handler = ignore };
 	struct sva_result res;
 	__u64 word = 0;
 
+	/* The kernel tells who has the page */
+	ASSERT_EQ(0, sigaction(SIGBUS, &bus, NULL));
 	sva_hammer_start(&self->q, 0, self->p, page_size, 64, TAG);
 	ASSERT_EQ(0, sva_wait_count(&self->q, 0, 1000));
 	if (madvise(self->p, page_size, MADV_HWPOISON)) {
@@ -710,52 +717,6 @@ TEST_F_TIMEOUT(page, moved_between_nodes, 120)
 	if (access("/sys/devices/system/node/node1", F_OK))
 		SKIP(return, "one node");
 	count_while_moved(_metadata, &self->q, &m, 100, self->c.served);
-}
-
-/* Where the page is, in blocks of memory that can be taken away; or a negative errno */
-static long block_of(const char *p)
-{
-	unsigned long size = 0;
-	__u64 entry = 0;
-	FILE *f;
-	int fd;
-
-	f = fopen("/sys/devices/system/memory/block_size_bytes", "r");
-	if (!f)
-		return -ENOENT;
-	if (fscanf(f, "%lx", &size) != 1)
-		size = 0;
-	fclose(f);
-	fd = open("/proc/self/pagemap", O_RDONLY);
-	if (!size || pread(fd, &entry, 8, (unsigned long)p / page_size * 8) != 8)
-		entry = 0;
-	close(fd);
-	/* Bits 0-54 are the frame's number, bit 63 is there if one is mapped */
-	return entry >> 63 ? (entry & ((1ULL << 55) - 1)) * page_size / size : -EAGAIN;
-}
-
-/* The memory goes in which the page is, and comes back: the page is elsewhere then */
-static int offline_block(struct mover *m)
-{
-	static const char state[] = "/sys/devices/system/memory/memory%ld/state";
-	long block = block_of(m->p);
-	bool same;
-
-	if (block < 0 || put("offline", state, block))
-		return -1;
-	same = block_of(m->p) == block;
-	return put("online_movable", state, block) || same;
-}
-
-TEST_F_TIMEOUT(page, memory_goes, 120)
-{
-	struct mover m = { .p = self->p, .size = self->size, .move = offline_block };
-	long block = block_of(self->p);
-
-	if (block == -ENOENT)
-		SKIP(return, "no memory hotplug");
-	ASSERT_LE(0, block);
-	count_while_moved(_metadata, &self->q, &m, 4, self->c.served);
 }
 
 /*
