@@ -94,7 +94,7 @@ def objects(kernel: str) -> Path:
 
 def image(kernel: str) -> Path:
     """Of a variant, or the path of an Image."""
-    return Path(kernel) if "/" in kernel else objects(kernel) / "arch/arm64/boot/Image"
+    return Path(kernel) if "/" in kernel else objects(kernel) / "arch/arm64/Image"
 
 
 def command(machine: str, kernel: str, append: str, initrd: Path, *before: str) -> list[str]:
@@ -107,16 +107,16 @@ def command(machine: str, kernel: str, append: str, initrd: Path, *before: str) 
 def initrd_with(script: str, directory: Path, guest: str = "guest", kernel: str = "") -> Path:
     """The guest's initramfs with /run added; without a script, as it is.
 
-    A script that asks for /boot/Image finds there the kernel, and this initramfs as
-    /boot/initrd, to boot them.
+    A script that asks for /Image finds the kernel there, and this initramfs in
+    /initrd, to boot them.
     """
     base = CACHE / guest / "initramfs.gz"
     if not script:
         return base
     data = base.read_bytes()
     data += b"\0" * (-len(data) % 4) + cpio_newc("run", script.encode(), 0o100755)
-    if "/boot/Image" in script:
-        data += cpio_newc("boot/Image", image(kernel).read_bytes(), 0o100644) + cpio_newc("boot/initrd", data, 0o100644)
+    if "/Image" in script:
+        data += cpio_newc("Image", image(kernel).read_bytes(), 0o100644) + cpio_newc("initrd", data, 0o100644)
     initrd = directory / "initrd"
     initrd.write_bytes(data)
     return initrd
