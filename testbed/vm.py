@@ -94,7 +94,7 @@ def objects(kernel: str) -> Path:
 
 def image(kernel: str) -> Path:
     """Of a variant, or the path of an Image."""
-    return Path(kernel) if "/" in kernel else objects(kernel) / "arch/arm64/Image"
+    return Path(kernel) if "/" in kernel else objects(kernel) / "arch/arm64/boot/Image"
 
 
 def command(machine: str, kernel: str, append: str, initrd: Path, *before: str) -> list[str]:
