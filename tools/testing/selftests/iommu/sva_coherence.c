@@ -1345,7 +1345,7 @@ enum { NOTHING, CHANGED, TOO_LATE };
 
 static int taker(pid_t dying, int gone, size_t size)
 {
-	char *chunks[64], *rest = NULL;
+	char *chunks[64];
 	size_t i, n = 0, changed = 0;
 	char byte;
 
@@ -1353,7 +1353,7 @@ static int taker(pid_t dying, int gone, size_t size)
 	fcntl(gone, F_SETFL, O_NONBLOCK);
 	/* Leave so little that whatever is free from now on was the process's */
 	if (size > SPARE_SIZE)
-		rest = take(size - SPARE_SIZE);
+		take(size - SPARE_SIZE);
 	kill(dying, SIGKILL);
 	/* Its end is closed when its memory is gone */
 	while (read(gone, &byte, 1)) {
@@ -1368,8 +1368,6 @@ static int taker(pid_t dying, int gone, size_t size)
 		changed += load(chunks[i / CHUNK_SIZE] + i % CHUNK_SIZE) != 0;
 	if (changed)
 		ksft_print_msg("the device wrote to %zu pages of others\n", changed);
-	if (rest)
-		munmap(rest, size - SPARE_SIZE);
 	/* Page tables are few where pages are large */
 	return changed ? CHANGED : n <= 32 ? TOO_LATE : NOTHING;
 }
