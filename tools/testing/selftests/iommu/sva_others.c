@@ -19,6 +19,7 @@
 #include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -675,6 +676,70 @@ TEST_F_TIMEOUT(memory, hugetlb, 60)
 	globfree(&all);
 	if (!sizes)
 		SKIP(return, "no huge pages");
+}
+
+/*
+ * The kernel's next page tables are made of pages that had places in a file. Pages of
+ * ramfs are like page tables in that they cannot be moved, so they are taken for those.
+ */
+static bool leave_file_pages(void)
+{
+	char dir[] = "/tmp/sva-ramfs-XXXXXX";
+	bool ok = false;
+	char *page;
+	int fd, i;
+
+	page = calloc(1, page_size);
+	if (!page || !mkdtemp(dir))
+		goto out_free;
+	if (mount("none", dir, "ramfs", 0, NULL))
+		goto out_rmdir;
+	fd = open(dir, O_TMPFILE | O_RDWR, 0600);
+	if (fd >= 0) {
+		for (i = 0, ok = true; i < 256 && ok; i++)
+			ok = write(fd, page, page_size) == (ssize_t)page_size;
+		close(fd);
+	}
+	umount2(dir, MNT_DETACH);
+out_rmdir:
+	rmdir(dir);
+out_free:
+	free(page);
+	return ok;
+}
+
+/*
+ * A child has what the device wrote to huge pages that are smaller than what a table of
+ * PMDs maps. On mainline fork() takes the child's page table for one that is shared
+ * (mm: hugetlb: Copy page tables of PTEs in fork()), if its page has been a file's, and
+ * the child has zeroes instead.
+ */
+TEST_F_TIMEOUT(memory, hugetlb_fork, 60)
+{
+	unsigned int round, lost = 0, size = 64 << 10;
+	int status;
+	pid_t pid;
+	__u64 *p;
+
+	if (!leave_file_pages())
+		SKIP(return, "no ramfs");
+	p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS |
+		 MAP_HUGETLB | (__builtin_ctz(size) << MAP_HUGE_SHIFT), -1, 0);
+	if (p == MAP_FAILED)
+		SKIP(return, "no huge page of 64K");
+	for (round = 1; round <= 50; round++) {
+		*p = 0;
+		ASSERT_EQ(SVATD_ST_OK, sva_fill(&self->q, 0, p, TAG + round, 8, NULL));
+		ASSERT_TRUE(leave_file_pages());
+		pid = fork();
+		ASSERT_LE(0, pid);
+		if (!pid)
+			_exit(*(volatile __u64 *)p != TAG + round);
+		ASSERT_EQ(pid, waitpid(pid, &status, 0));
+		lost += status != 0;
+	}
+	EXPECT_EQ(0, lost);
+	munmap(p, size);
 }
 
 /* lib/test_hmm_uapi.h is no header of the uAPI */
