@@ -719,6 +719,71 @@ TEST_F_TIMEOUT(page, moved_between_nodes, 120)
 	count_while_moved(_metadata, &self->q, &m, 100, self->c.served);
 }
 
+#define MEMORY		"/sys/devices/system/memory/memory%ld/"
+
+/* The block of memory that has the page, or -1 */
+static long block_of(const char *p)
+{
+	FILE *f = fopen("/sys/devices/system/memory/block_size_bytes", "r");
+	unsigned long size;
+	__u64 entry;
+	int fd, ret;
+
+	ret = f ? fscanf(f, "%lx", &size) : 0;
+	if (f)
+		fclose(f);
+	fd = open("/proc/self/pagemap", O_RDONLY);
+	if (ret != 1 || fd < 0)
+		return -1;
+	ret = pread(fd, &entry, 8, (unsigned long)p / page_size * 8);
+	close(fd);
+	if (ret != 8 || !(entry & 1ULL << 63))
+		return -1;
+	return (entry & ((1ULL << 55) - 1)) * page_size / size;
+}
+
+static int offline_block(struct mover *m)
+{
+	long block = block_of(m->p);
+
+	if (block < 0 || put("offline", MEMORY "state", block))
+		return -1;
+	return put("online_movable", MEMORY "state", block);
+}
+
+/*
+ * The memory that has the page is taken out of use and back, and then it is removed for
+ * good. The page is elsewhere before: in such memory again, as the kernel takes that
+ * first for what can be moved.
+ */
+TEST_F_TIMEOUT(page, memory_removed, 120)
+{
+	struct mover m = { .p = self->p, .size = self->size, .move = offline_block };
+	double end = now() + SVA_TIMEOUT_MS / 1e3;
+	long block = block_of(self->p);
+
+	if (put("", MEMORY "firmware_node/eject", block) == -ENOENT)
+		SKIP(return, "no memory that can be removed");
+	count_while_moved(_metadata, &self->q, &m, 4, self->c.served);
+
+	block = block_of(self->p);
+	sva_hammer_start(&self->q, 0, self->p, page_size, 64, TAG);
+	ASSERT_EQ(0, sva_wait_count(&self->q, 0, 1000));
+	ASSERT_EQ(0, put("1", MEMORY "firmware_node/eject", block));
+	while (block_of(self->p) == block && now() < end)
+		usleep(10000);
+	while (put("", MEMORY "state", block) != -ENOENT && now() < end)
+		usleep(10000);
+	EXPECT_EQ(-ENOENT, put("", MEMORY "state", block));
+	EXPECT_NE(block, block_of(self->p));
+	if (self->c.served)
+		EXPECT_EQ(0, sva_wait_count(&self->q, 0, 1000));
+	sva_stop(&self->q, 0, NULL);
+	*self->p = 1;
+	EXPECT_EQ(SVATD_ST_OK, sva_fill(&self->q, 0, self->p, TAG + 1, 8, NULL));
+	EXPECT_EQ(TAG + 1, *(__u64 *)self->p);
+}
+
 /*
  * The kernel takes the page away now and then, to see which node uses it. With a fault
  * of the device it counts as used where the handler runs.
