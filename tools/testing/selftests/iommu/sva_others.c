@@ -709,37 +709,54 @@ out_free:
 }
 
 /*
- * A child has what the device wrote to huge pages that are smaller than what a table of
- * PMDs maps. On mainline fork() takes the child's page table for one that is shared
- * (mm: hugetlb: Copy page tables of PTEs in fork()), if its page has been a file's, and
- * the child has zeroes instead.
+ * A child has what the device wrote to huge pages whose size is not that of a PMD. On
+ * mainline fork() takes a page table whose page has been a file's for one that is shared
+ * ("mm: hugetlb: Do not take other page tables for shared PMD tables"), and the child has
+ * zeroes instead.
  */
 TEST_F_TIMEOUT(memory, hugetlb_fork, 60)
 {
-	unsigned int round, lost = 0, size = 64 << 10;
+	unsigned int i, round, sizes = 0;
 	int status;
+	glob_t all;
 	pid_t pid;
 	__u64 *p;
 
 	if (!leave_file_pages())
 		SKIP(return, "no ramfs");
-	p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS |
-		 MAP_HUGETLB | (__builtin_ctz(size) << MAP_HUGE_SHIFT), -1, 0);
-	if (p == MAP_FAILED)
-		SKIP(return, "no huge page of 64K");
-	for (round = 1; round <= 50; round++) {
+	ASSERT_EQ(0, glob("/sys/kernel/mm/hugepages/hugepages-*kB", 0, NULL, &all));
+	for (i = 0; i < all.gl_pathc; i++) {
+		size_t size = strtoul(strstr(all.gl_pathv[i], "hugepages-") + 10, NULL, 10) << 10;
+		unsigned int lost = 0;
+
+		p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS |
+			 MAP_HUGETLB | (__builtin_ctzl(size) << MAP_HUGE_SHIFT), -1, 0);
+		if (p == MAP_FAILED)
+			continue;
 		*p = 0;
-		ASSERT_EQ(SVATD_ST_OK, sva_fill(&self->q, 0, p, TAG + round, 8, NULL));
-		ASSERT_TRUE(leave_file_pages());
-		pid = fork();
-		ASSERT_LE(0, pid);
-		if (!pid)
-			_exit(*(volatile __u64 *)p != TAG + round);
-		ASSERT_EQ(pid, waitpid(pid, &status, 0));
-		lost += status != 0;
+		for (round = 1; round <= 20; round++) {
+			ASSERT_EQ(SVATD_ST_OK, sva_fill(&self->q, 0, p, TAG + round, 8, NULL));
+			ASSERT_TRUE(leave_file_pages());
+			pid = fork();
+			ASSERT_LE(0, pid);
+			if (!pid)
+				_exit(*(volatile __u64 *)p != TAG + round);
+			ASSERT_EQ(pid, waitpid(pid, &status, 0));
+			/* SIGBUS if there is not even a page of zeroes */
+			ASSERT_TRUE(WIFEXITED(status) || WTERMSIG(status) == SIGBUS);
+			lost += status != 0;
+			/* A page to write to, while the child is not there to keep its own */
+			*p = 0;
+		}
+		EXPECT_EQ(0, lost) {
+			TH_LOG("huge pages of %zu kB", size >> 10);
+		}
+		sizes += size != 2 << 20;
+		munmap(p, size);
 	}
-	EXPECT_EQ(0, lost);
-	munmap(p, size);
+	globfree(&all);
+	if (!sizes)
+		SKIP(return, "no huge pages but of 2 MB");
 }
 
 /* lib/test_hmm_uapi.h is no header of the uAPI */
