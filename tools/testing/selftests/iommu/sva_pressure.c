@@ -762,9 +762,9 @@ static int offline_block(struct mover *m)
 TEST_F_TIMEOUT(page, memory_removed, 120)
 {
 	struct mover m = { .p = self->p, .size = self->size, .move = offline_block };
-	double end = now() + SVA_TIMEOUT_MS / 1e3;
 	long block = block_of(self->p);
 	unsigned int i;
+	double end;
 	glob_t all;
 
 	if (glob("/sys/devices/system/memory/memory*/firmware_node/eject", 0, NULL, &all))
@@ -782,6 +782,7 @@ TEST_F_TIMEOUT(page, memory_removed, 120)
 	block = block_of(self->p);
 	sva_hammer_start(&self->q, 0, self->p, page_size, 64, TAG);
 	ASSERT_EQ(0, sva_wait_count(&self->q, 0, 1000));
+	end = now() + SVA_TIMEOUT_MS / 1e3;
 	ASSERT_EQ(0, put("1", MEMORY "firmware_node/eject", block));
 	while (block_of(self->p) == block && now() < end)
 		usleep(10000);
