@@ -1648,4 +1648,85 @@ TEST_F_TIMEOUT(uio, event_is_left, 60)
 	}
 }
 
+/* A BAR, mapped in a way that the kernel does not know of */
+static volatile __u32 *bar_map(const char *pci, unsigned int bar, size_t size)
+{
+	unsigned long long start = 0;
+	void *p = MAP_FAILED;
+	char path[PATH_MAX];
+	FILE *f;
+	int fd;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/resource", pci);
+	f = fopen(path, "r");
+	if (!f)
+		return NULL;
+	do {
+		if (fscanf(f, "%llx %*x %*x", &start) != 1)
+			start = 0;
+	} while (bar--);
+	fclose(f);
+	fd = open("/dev/mem", O_RDWR | O_SYNC);
+	if (fd < 0)
+		return NULL;
+	if (start)
+		p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, start);
+	close(fd);
+	return p == MAP_FAILED ? NULL : p;
+}
+
+/* Without a driver, the function decodes its BARs and may do DMA */
+static bool command(const char *pci, __u16 command)
+{
+	char path[PATH_MAX];
+	bool done;
+	int fd;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/config", pci);
+	fd = open(path, O_RDWR);
+	if (fd < 0)
+		return false;
+	done = pwrite(fd, &command, sizeof(command), PCI_COMMAND) == sizeof(command);
+	close(fd);
+	return done;
+}
+
+/*
+ * A function is removed while the event of its stalled access is in the queue. On
+ * mainline the access waits for ever: "iommu/arm-smmu-v3: Answer stalls of a device
+ * that is gone".
+ */
+TEST_F_TIMEOUT(function, event_is_left, 90)
+{
+	volatile __u32 *ctl;
+	struct sva_queue q;
+	double end;
+
+	if (!self->c.served)
+		SKIP(return, NOT_SERVED);
+	ctl = bar_map(self->c.pci, SVATD_BAR_CTRL, SVATD_CTRL_SIZE);
+	q.page = (void *)bar_map(self->c.pci, SVATD_BAR_QUEUES, SVATD_QUEUE_STRIDE);
+	ASSERT_NE(NULL, ctl);
+	ASSERT_NE(NULL, q.page);
+	ASSERT_EQ(0, put(self->c.pci, "/sys/bus/pci/drivers/sva_testdev/unbind"));
+	EXPECT_TRUE(command(self->c.pci, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER));
+
+	/* Of no process: nobody else waits for this event */
+	ctl[(SVATD_QCTL(0) + SVATD_QCTL_CTL) / 4] = SVATD_QCTL_CTL_ENABLE;
+	sva_poll_start(&q, 0, LEFT, 8, 8, 0, 0);
+	for (end = now() + EVENTS_LATE; now() < end; usleep(1000))
+		;
+	EXPECT_EQ(1, queue_reg(&q, SVATD_Q_STALLED));
+	EXPECT_EQ(0, put("1", "/sys/bus/pci/devices/%s/remove", self->c.pci));
+	for (end = now() + SVA_TIMEOUT_MS / 1e3; queue_reg(&q, SVATD_Q_STALLED) && now() < end;
+	     usleep(10000))
+		;
+	EXPECT_EQ(0, queue_reg(&q, SVATD_Q_STALLED)) {
+		TH_LOG("the access of a function that was removed is still stalled");
+	}
+	ctl[(SVATD_QCTL(0) + SVATD_QCTL_CTL) / 4] = 0;
+	EXPECT_EQ(0, put("1", "/sys/bus/pci/rescan"));
+	EXPECT_TRUE(works());
+}
+
 TEST_HARNESS_MAIN
