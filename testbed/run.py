@@ -37,6 +37,9 @@ import vm
 RESULT = re.compile(r"^(not )?ok \d+")
 # build/report/audit.json, a row per guest
 audits: list[dict[str, Any]] = []
+# What a machine's words say, and of that, what adds up
+MACHINE = {"kernel", "qemu", "append", "btm", "listens", "checked", "firmware", "guest", "groups"}
+ADD_UP = ("qemu", "append", "groups")
 AUDITED = ("translations", "prefetched", "stale", "dropped_full", "conflicts")
 # A case that failed; what says that it was ended and did not end itself
 NOTICED = re.compile(r"\s*not ok \d+ (?:- )?(\S+)")
@@ -95,9 +98,52 @@ def rules(test: configparser.SectionProxy, key: str) -> list[tuple[str, list[str
 
 
 def inventory() -> configparser.ConfigParser:
+    """tests.cfg, with a [config NAME] for each machine: what its words, and the axes' defaults, add up to."""
     cfg = configparser.ConfigParser()
     cfg.read_string((vm.TOP / "testbed/tests.cfg").read_text())
+    values = axes(cfg)
+    axis_of = {word: axis for axis, words in values.items() for word in words}
+    for name, line in machines(cfg).items():
+        words = line.partition(":")[0].split()
+        if unknown := [w for w in words if w not in axis_of]:
+            sys.exit(f"error: tests.cfg: machine {name}: there is no word '{unknown[0]}'; {near(unknown[0], axis_of)}")
+        chosen = {axis_of[w]: w for w in words}
+        if len(chosen) < len(words):
+            sys.exit(f"error: tests.cfg: machine {name} has two words of one axis")
+        made = dict.fromkeys(("append", "btm", "listens", "checked", "qemu", "groups"), "")
+        for axis, usual in values.items():
+            if word := chosen.get(axis) or next((w for w in usual if "default" in cfg[f"axis {axis} {w}"]), ""):
+                for key in MACHINE & set(part := cfg[f"axis {axis} {word}"]):
+                    made[key] = " ".join([made[key], *part[key].split()]).strip() if key in ADD_UP else part[key]
+        cfg[f"config {name}"] = {key: value.replace("%", "%%") for key, value in made.items()}
     return cfg
+
+
+def machines(cfg: configparser.ConfigParser) -> dict[str, str]:
+    """The lines of [machines], without what all sections have."""
+    return {name: line for name, line in cfg["machines"].items() if name not in cfg.defaults()}
+
+
+def axes(cfg: configparser.ConfigParser) -> dict[str, list[str]]:
+    """The words of each axis, in the order of tests.cfg."""
+    found: dict[str, list[str]] = {}
+    for _, axis, word in (s.split() for s in cfg.sections() if s.startswith("axis ")):
+        found.setdefault(axis, []).append(word)
+    return found
+
+
+def matrix(cfg: configparser.ConfigParser) -> list[str]:
+    """The tables of README.md: the axes, and what the machines are for."""
+    lines = ["| axis | words (the first is the default, where there is one) |", "| --- | --- |"]
+    for axis, words in axes(cfg).items():
+        words.sort(key=lambda word, axis=axis: "default" not in cfg[f"axis {axis} {word}"])     # type: ignore[misc]
+        lines.append(f"| {axis} | {', '.join(f'`{w}`' for w in words)} |")
+    lines += ["", "| machine | its words | what it proves |", "| --- | --- | --- |"]
+    for name, line in machines(cfg).items():
+        has, _, what = map(str.strip, line.partition(":"))
+        if what:
+            lines.append(f"| `{name}` | {has} | {what} |")
+    return lines
 
 
 def modes(cfg: configparser.ConfigParser) -> list[str]:
@@ -134,7 +180,7 @@ def jobs(cfg: configparser.ConfigParser, only: list[str], long: bool = False) ->
     found, unknown, known = [], set(only), set[str]()
     apart = {"nodefault"} if long else {"nodefault", "long"}
     for section in cfg.sections():
-        if section.startswith("config "):
+        if section.startswith(("config ", "axis ")) or section == "machines":
             continue
         name, _, mutant = section.partition(" ")
         test = cfg[section]
@@ -448,7 +494,7 @@ def main() -> int:
     parser.add_argument("--times", action="store_true", help="what each step took, before the last line")
     parser.add_argument("--long", action="store_true", help="what takes long as well")
     parser.add_argument("--list", action="store_true", help="what there is, and stop")
-    parser.add_argument("--modes", action="store_true", help="the table of modes and mutants in README.md, and stop")
+    parser.add_argument("--tables", action="store_true", help="the tables in README.md of machines and modes, and stop")
     parser.add_argument("--image", metavar="FILE", help="boot this kernel instead of those in tests.cfg")
     parser.add_argument("--shell", metavar="KERNEL", help="a prompt in the guest instead of tests")
     parser.add_argument("--gdb", metavar="KERNEL", help="the same, waiting for gdb")
@@ -459,8 +505,8 @@ def main() -> int:
         config = machine(kernel)
         return vm.interactive(config["qemu"], config["kernel"], f"kunit.enable=0 {config['append']}", bool(args.gdb),
                               config["guest"])
-    if args.modes:
-        print("\n".join(modes(inventory())))
+    if args.tables:
+        print("\n".join([*matrix(inventory()), "", *modes(inventory())]))
         return 0
     todo = jobs(inventory(), args.only, args.long)
     if args.image:
