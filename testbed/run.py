@@ -45,7 +45,7 @@ AUDITED = ("translations", "prefetched", "stale", "dropped_full", "conflicts")
 NOTICED = re.compile(r"\s*not ok \d+ (?:- )?(\S+)")
 ENDED = re.compile(r"#.*(?:Test terminated by timeout|Test terminated unexpectedly|test case timed out|try faulted)")
 # What an emulated machine's SMMUs are called in tests.cfg, and where the guest finds their registers
-REGISTERS = {"pcie.0": 0x9050000, "rp1": 0xc000000}
+REGISTERS = {"pcie.0": 0x9050000, "rp1": 0xc000000, "rc1": 0xc000000}
 
 
 @dataclasses.dataclass

@@ -122,6 +122,10 @@ def initrd_with(script: str, directory: Path, guest: str = "guest", kernel: str 
     return initrd
 
 
+# What a test in the guest may ask for
+ASK = re.compile(r"# qmp (device_add|device_del) (\{.*\})$")
+
+
 def tail(path: Path, count: int = 25) -> str:
     text = path.read_text(errors="replace").splitlines()[-count:]
     return "\n".join("    " + line for line in text)
@@ -262,6 +266,8 @@ def run(name: str, machine: str, kernel: str, append: str, script: str, timeout:
                     if echo and not FINISHED.match(line):
                         print(line, flush=True)
                     enough = enough or bool(until and until.match(line))
+                    if ask := ASK.match(line):
+                        qmp.send(ask[1], **json.loads(ask[2]))
                 if enough:
                     break
                 if not chunk:

@@ -1,8 +1,9 @@
 /*
  * SMMUs that the user adds to the virt machine
  *
- * Each is for the bus behind one root port. All other PCI devices have the
- * machine's own SMMU. See docs/specs/smmuv3.rst.
+ * Each is for the bus behind one root port, or for one more root complex
+ * (pxb-pcie). All other PCI devices have the machine's own SMMU. See
+ * docs/specs/smmuv3.rst.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -46,23 +47,29 @@ void virt_smmuv3_add_fdt_node(const VirtMachineState *vms, hwaddr base,
     qemu_fdt_setprop_cell(fdt, node, "phandle", phandle);
 }
 
+static bool may_have_smmu(const VirtMachineState *vms, PCIBus *bus)
+{
+    PCIDevice *dev = bus ? pci_bridge_get_device(bus) : NULL;
+
+    return dev && pci_get_bus(dev) == vms->bus &&
+           (object_dynamic_cast(OBJECT(dev), TYPE_PCIE_ROOT_PORT) ||
+            pci_bus_is_root(bus) /* of a pxb-pcie */);
+}
+
 void virt_smmuv3_pre_plug(VirtMachineState *vms, DeviceState *dev,
                           Error **errp)
 {
     VirtMachineClass *vmc = VIRT_MACHINE_GET_CLASS(vms);
     PCIBus *bus = ARM_SMMU(dev)->primary_bus;
-    PCIDevice *port;
 
     if (vms->iommu != VIRT_IOMMU_SMMUV3 || vms->default_bus_bypass_iommu) {
         error_setg(errp, "arm-smmuv3: the machine needs an SMMU of its own: "
                    "iommu=smmuv3, without default-bus-bypass-iommu");
         return;
     }
-    port = bus ? pci_bridge_get_device(bus) : NULL;
-    if (!port || pci_get_bus(port) != vms->bus ||
-        !object_dynamic_cast(OBJECT(port), TYPE_PCIE_ROOT_PORT)) {
+    if (!may_have_smmu(vms, bus)) {
         error_setg(errp, "arm-smmuv3: primary-bus must be the id of a root "
-                   "port of pcie.0");
+                   "port or of a pxb-pcie of pcie.0");
         return;
     }
     if (bus->iommu_ops) {
@@ -184,18 +191,13 @@ static void add_user_smmu(SysBusDevice *sbdev, void *opaque)
 {
     AllSMMUs *all = opaque;
     VirtSMMUv3 smmu = { };
-    PCIBus *bus;
-    PCIDevice *port;
 
     if (!object_dynamic_cast(OBJECT(sbdev), TYPE_ARM_SMMUV3)) {
         return;
     }
-    bus = ARM_SMMU(sbdev)->primary_bus;
-    port = pci_bridge_get_device(bus);
     smmu.smmu = ARM_SMMUV3(sbdev);
     smmu.base = user_resources(all->vms, sbdev, smmu.irqs);
-    smmu.first_bus = pci_bus_num(bus);
-    smmu.last_bus = pci_get_byte(port->config + PCI_SUBORDINATE_BUS);
+    pci_bus_range(ARM_SMMU(sbdev)->primary_bus, &smmu.first_bus, &smmu.last_bus);
     /* Firmware asks for the tables when it has numbered the buses */
     if (!smmu.first_bus) {
         smmu.last_bus = -1;

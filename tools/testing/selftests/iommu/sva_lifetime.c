@@ -940,10 +940,35 @@ static void be_busy(struct other *o)
 	pause();
 }
 
+/* Its driver; the function, as far as the kernel goes; and out of its slot */
+enum gone { UNBOUND, REMOVED, UNPLUGGED };
+
+/* Whoever runs the machine is asked to, and needs time */
+static int ask_host(const char *what, const char *pci, bool there)
+{
+	double end = now() + SVA_TIMEOUT_MS / 1e3;
+	char path[PATH_MAX];
+
+	ksft_print_msg("qmp %s\n", what);
+	fflush(stdout);
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/%s", pci, there ? "uacce" : "");
+	while (!access(path, F_OK) != there) {
+		if (now() > end)
+			return -ETIMEDOUT;
+		usleep(10000);
+	}
+	return 0;
+}
+
 /* Takes the device away from a busy process, and brings it back */
-static void gone_while_busy(struct __test_metadata *_metadata, struct other *o, bool function,
+static void gone_while_busy(struct __test_metadata *_metadata, struct other *o, enum gone gone,
 			    const char *pci)
 {
+	static const char * const what[] = {
+		[UNBOUND] = "unbind of the driver beside a busy process",
+		[REMOVED] = "removal beside a busy process",
+		[UNPLUGGED] = "unplugging beside a busy process",
+	};
 	double seconds;
 	int ret;
 
@@ -954,15 +979,25 @@ static void gone_while_busy(struct __test_metadata *_metadata, struct other *o, 
 	ASSERT_TRUE(hear(o->from, 'r'));
 	usleep(100000);
 	seconds = now();
-	ret = function ? put("1", "/sys/bus/pci/devices/%s/remove", pci) :
-		put(pci, "/sys/bus/pci/drivers/sva_testdev/unbind");
+	if (gone == UNBOUND)
+		ret = put(pci, "/sys/bus/pci/drivers/sva_testdev/unbind");
+	else if (gone == REMOVED)
+		ret = put("1", "/sys/bus/pci/devices/%s/remove", pci);
+	else
+		ret = ask_host("device_del {\"id\": \"function\"}", pci, false);
 	ASSERT_EQ(0, ret);
 	seconds = now() - seconds;
-	took(function ? "removal beside a busy process" :
-			"unbind of the driver beside a busy process", seconds);
-	EXPECT_GT(limit(), seconds);
-	ret = function ? put("1", "/sys/bus/pci/rescan") :
-		put(pci, "/sys/bus/pci/drivers/sva_testdev/bind");
+	took(what[gone], seconds);
+	/* A slot's button may be pressed again for five seconds */
+	if (gone != UNPLUGGED)
+		EXPECT_GT(limit(), seconds);
+	if (gone == UNBOUND)
+		ret = put(pci, "/sys/bus/pci/drivers/sva_testdev/bind");
+	else if (gone == REMOVED)
+		ret = put("1", "/sys/bus/pci/rescan");
+	else
+		ret = ask_host("device_add {\"driver\": \"sva-testdev\", \"id\": \"function\", "
+			       "\"bus\": \"rp\", \"queues\": 128}", pci, true);
 	ASSERT_EQ(0, ret);
 	EXPECT_TRUE(works());
 	seconds = now();
@@ -980,14 +1015,15 @@ TEST_F_TIMEOUT(function, unbind_while_busy, 120)
 	unsigned int round;
 
 	for (round = 0; round < 4; round++)
-		gone_while_busy(_metadata, &self->o, false, self->c.pci);
+		gone_while_busy(_metadata, &self->o, UNBOUND, self->c.pci);
 }
 
 /* The function itself goes, and comes back */
 TEST_F_TIMEOUT(function, removed_while_busy, 120)
 {
-	gone_while_busy(_metadata, &self->o, true, self->c.pci);
+	gone_while_busy(_metadata, &self->o, REMOVED, self->c.pci);
 }
+
 
 /* The function is reset under it */
 TEST_F_TIMEOUT(function, reset_while_busy, 120)
@@ -1648,6 +1684,74 @@ TEST_F_TIMEOUT(uio, event_is_left, 60)
 	}
 }
 
+/*
+ * What takes a machine, a host or a kernel made for it
+ */
+FIXTURE(machine)
+{
+	struct common c;
+	struct other o;
+};
+
+FIXTURE_SETUP(machine)
+{
+	start(_metadata, &self->c);
+}
+
+FIXTURE_TEARDOWN(machine)
+{
+	other_end(&self->o, SIGKILL);
+	finish(_metadata, &self->c);
+}
+
+/* The slot is emptied, and filled again, by a host that obeys: testbed/vm.py */
+TEST_F_TIMEOUT(machine, unplugged_while_busy, 180)
+{
+	unsigned int round;
+
+	for (round = 0; round < 3; round++)
+		gone_while_busy(_metadata, &self->o, UNPLUGGED, self->c.pci);
+}
+
+/* The device writes to a page, and then to the one that has taken its place, and back */
+static void follows(struct __test_metadata *_metadata, struct sva_queue *q, char *p, int fd)
+{
+	unsigned int i;
+
+	for (i = 0; i < 50; i++) {
+		ASSERT_EQ(p, mmap(p, page_size, PROT_READ | PROT_WRITE,
+				  MAP_SHARED | MAP_FIXED | MAP_POPULATE, fd, i % 2 * page_size));
+		memset(p, 0, 8);
+		ASSERT_EQ(SVATD_ST_OK, sva_fill(q, 0, p, TAG + i, 8, NULL));
+		ASSERT_EQ(TAG + i, __atomic_load_n((__u64 *)p, __ATOMIC_ACQUIRE));
+	}
+}
+
+/*
+ * The SMMU loses its state behind the driver's back, and is set up again, as runtime PM
+ * will: processes that are bound stay so. A parameter of a kernel that is made for it.
+ */
+TEST_F_TIMEOUT(machine, power_is_lost, 60)
+{
+	char *p = untouched(page_size);
+	int fd = memfd_create("pages", 0);
+	struct sva_queue q;
+	unsigned int i;
+
+	ASSERT_NE(NULL, p);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, ftruncate(fd, 2 * page_size));
+	ASSERT_EQ(0, sva_queue_init(&q));
+	for (i = 0; i < 4; i++) {
+		follows(_metadata, &q, p, fd);
+		ASSERT_EQ(0, put("1", "/sys/module/arm_smmu_v3/parameters/lose_power"));
+	}
+	follows(_metadata, &q, p, fd);
+	sva_queue_close(&q);
+	close(fd);
+	EXPECT_TRUE(works());
+}
+
 /* A BAR, mapped in a way that the kernel does not know of */
 static volatile __u32 *bar_map(const char *pci, unsigned int bar, size_t size)
 {
@@ -1696,7 +1800,7 @@ static bool command(const char *pci, __u16 command)
  * mainline the access waits for ever: "iommu/arm-smmu-v3: Answer stalls of a device
  * that is gone".
  */
-TEST_F_TIMEOUT(function, event_is_left, 90)
+TEST_F_TIMEOUT(machine, event_is_left, 90)
 {
 	volatile __u32 *ctl;
 	struct sva_queue q;

@@ -2,10 +2,14 @@
 # The one machine that Shared Virtual Addressing is tested on, and its devices
 CONFIG_ARM_VIRT=y
 CONFIG_ARM_COMPATIBLE_SEMIHOSTING=y
+# The file of pxb-pcie does not link without these
+CONFIG_CXL=y
+CONFIG_CXL_MEM_DEVICE=y
 CONFIG_GENERIC_LOADER=y
 CONFIG_PCIE_PORT=y
 CONFIG_PCIE_PCI_BRIDGE=y
 CONFIG_PCI_BRIDGE=y
+CONFIG_PXB=y
 CONFIG_SVA_TESTDEV=y
 CONFIG_VIRTIO_PCI=y
 CONFIG_VIRTIO_SERIAL=y
