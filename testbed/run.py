@@ -38,7 +38,7 @@ RESULT = re.compile(r"^(not )?ok \d+")
 # build/report/audit.json, a row per guest
 audits: list[dict[str, Any]] = []
 # What a machine's words say, and of that, what adds up
-MACHINE = {"kernel", "qemu", "append", "btm", "listens", "checked", "firmware", "guest", "groups"}
+MACHINE = {"kernel", "qemu", "append", "btm", "listens", "first", "checked", "firmware", "guest", "groups"}
 ADD_UP = ("qemu", "append", "groups")
 AUDITED = ("translations", "prefetched", "stale", "dropped_full", "conflicts")
 # A case that failed; what says that it was ended and did not end itself
@@ -110,7 +110,7 @@ def inventory() -> configparser.ConfigParser:
         chosen = {axis_of[w]: w for w in words}
         if len(chosen) < len(words):
             sys.exit(f"error: tests.cfg: machine {name} has two words of one axis")
-        made = dict.fromkeys(("append", "btm", "listens", "checked", "qemu", "groups"), "")
+        made = dict.fromkeys(MACHINE, "") | {"first": "pcie.0"}
         for axis, usual in values.items():
             if word := chosen.get(axis) or next((w for w in usual if "default" in cfg[f"axis {axis} {w}"]), ""):
                 for key in MACHINE & set(part := cfg[f"axis {axis} {word}"]):
@@ -275,7 +275,7 @@ def deaf(job: Job, result: vm.Result) -> str:
     assert job.machine
     listens = job.machine["listens"].split()
     drops = {bus: counters["drop-broadcast"] for bus, counters in result.smmus.items()}
-    choices: dict[str, list[str]] = {"all": list(drops), "first": ["pcie.0"], "none": []}
+    choices: dict[str, list[str]] = {"all": list(drops), "first": [job.machine["first"]], "none": []}
     used = choices[job.test["smmus"]]
     wrong = [f"that of {bus} dropped {n} entries by broadcast" for bus, n in sorted(drops.items())
              if (not n and bus in listens and bus in used) or (n and bus not in listens)]

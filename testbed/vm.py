@@ -233,7 +233,7 @@ def run(name: str, machine: str, kernel: str, append: str, script: str, timeout:
         # Paused when the guest has powered off, so that its counters can be read
         argv += ["-serial", "stdio", "-monitor", "none", "-action", "shutdown=pause",
                  "-chardev", f"socket,id=qmp,fd={theirs.fileno()}", "-mon", "chardev=qmp,mode=control",
-                 "-device", "virtio-serial-pci,disable-legacy=on",
+                 "-device", "virtio-serial-pci,disable-legacy=on,bus=pcie.0",
                  "-chardev", f"file,id=results,path={port}",
                  "-device", "virtserialport,chardev=results,name=results"]
         (log / f"{name}.cmd").write_text(shlex.join(argv) + "\n")
@@ -252,7 +252,10 @@ def run(name: str, machine: str, kernel: str, append: str, script: str, timeout:
             qmp = Qmp(ours)
             while True:
                 rc = qemu.poll()
-                down = down or any(m.get("event") == "SHUTDOWN" for m in qmp.read())
+                for message in qmp.read():
+                    down = down or message.get("event") == "SHUTDOWN"
+                    if "error" in message:
+                        raise OSError(f"QEMU: {message['error']['desc']}")
                 try:
                     chunk = os.read(fd, 65536)
                 except BlockingIOError:

@@ -169,7 +169,7 @@ def job(config: str = "a", listens: str = "", **keys: str) -> run.Job:
     cfg = configparser.ConfigParser()
     cfg.read_dict({"DEFAULT": {"negative": "", "listens": "", "smmus": "first", "usual": "fine",
                                "garbage": "QEMU: bad.*", **{k: "" for k in LISTS}},
-                   "test": keys, "config a": {"listens": listens}})
+                   "test": keys, "config a": {"listens": listens, "first": "pcie.0"}})
     return run.Job("test", config, cfg["test"], cfg["config a"])
 
 
