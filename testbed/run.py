@@ -101,8 +101,11 @@ def inventory() -> configparser.ConfigParser:
     """tests.cfg, with a [config NAME] for each machine: what its words, and the axes' defaults, add up to."""
     cfg = configparser.ConfigParser()
     cfg.read_string((vm.TOP / "testbed/tests.cfg").read_text())
-    values = axes(cfg)
-    axis_of = {word: axis for axis, words in values.items() for word in words}
+    axis_of: dict[str, str] = {}
+    for section in (s for s in cfg.sections() if s.startswith("axis ")):
+        _, axis, word = section.split()
+        if axis_of.setdefault(word, axis) != axis:
+            sys.exit(f"error: tests.cfg: axes {axis_of[word]} and {axis} have the same word '{word}'")
     for name, line in machines(cfg).items():
         words = line.partition(":")[0].split()
         if unknown := [w for w in words if w not in axis_of]:
@@ -111,8 +114,8 @@ def inventory() -> configparser.ConfigParser:
         if len(chosen) < len(words):
             sys.exit(f"error: tests.cfg: machine {name} has two words of one axis")
         made = dict.fromkeys(MACHINE, "") | {"first": "pcie.0"}
-        for axis, usual in values.items():
-            if word := chosen.get(axis) or next((w for w in usual if "default" in cfg[f"axis {axis} {w}"]), ""):
+        for axis, usual in axes(cfg).items():
+            if word := chosen.get(axis, usual[0]):
                 for key in MACHINE & set(part := cfg[f"axis {axis} {word}"]):
                     made[key] = " ".join([made[key], *part[key].split()]).strip() if key in ADD_UP else part[key]
         cfg[f"config {name}"] = {key: value.replace("%", "%%") for key, value in made.items()}
@@ -125,19 +128,25 @@ def machines(cfg: configparser.ConfigParser) -> dict[str, str]:
 
 
 def axes(cfg: configparser.ConfigParser) -> dict[str, list[str]]:
-    """The words of each axis, in the order of tests.cfg."""
+    """The words of each axis, in the order of tests.cfg, but the default first: "" if there is none."""
     found: dict[str, list[str]] = {}
-    for _, axis, word in (s.split() for s in cfg.sections() if s.startswith("axis ")):
-        found.setdefault(axis, []).append(word)
+    for section in (s for s in cfg.sections() if s.startswith("axis ")):
+        _, axis, word = section.split()
+        words = found.setdefault(axis, [""])
+        if "default" not in cfg[section]:
+            words.append(word)
+        elif words[0]:
+            sys.exit(f"error: tests.cfg: axis {axis} has two defaults")
+        else:
+            words[0] = word
     return found
 
 
 def matrix(cfg: configparser.ConfigParser) -> list[str]:
     """The tables of README.md: the axes, and what the machines are for."""
-    lines = ["| axis | words (the first is the default, where there is one) |", "| --- | --- |"]
-    for axis, words in axes(cfg).items():
-        words.sort(key=lambda word, axis=axis: "default" not in cfg[f"axis {axis} {word}"])     # type: ignore[misc]
-        lines.append(f"| {axis} | {', '.join(f'`{w}`' for w in words)} |")
+    lines = ["| axis | default | other words |", "| --- | --- | --- |"]
+    for axis, (usual, *words) in axes(cfg).items():
+        lines.append(f"| {axis} | {usual and f'`{usual}`'} | {', '.join(f'`{w}`' for w in words)} |")
     lines += ["", "| machine | its words | what it proves |", "| --- | --- | --- |"]
     for name, line in machines(cfg).items():
         has, _, what = map(str.strip, line.partition(":"))
@@ -271,7 +280,7 @@ def unannounced(job: Job, result: vm.Result) -> list[str]:
 
 
 def deaf(job: Job, result: vm.Result) -> str:
-    """Whether each SMMU that the machine's description says listens did drop entries by broadcast, and no other."""
+    """Whether each SMMU that tests.cfg says listens did drop entries by broadcast, and no other."""
     assert job.machine
     listens = job.machine["listens"].split()
     drops = {bus: counters["drop-broadcast"] for bus, counters in result.smmus.items()}
@@ -289,7 +298,7 @@ DESCRIBED = {"dt": (r"Machine model: linux,dummy-virt\b", r"ACPI: IORT 0x"),
 
 
 def described(firmware: str, console: str) -> str:
-    """Why this boot was not described by what the machine's section says; empty if it was."""
+    """Why this boot was not described by what tests.cfg says of the machine; empty if it was."""
     wanted, other = DESCRIBED[firmware]
     if not re.search(wanted, console):
         return f"firmware = {firmware}, but the kernel did not log: {wanted}"
@@ -336,7 +345,7 @@ def run_mutant(job: Job, verbose: bool, reverted: str = "") -> list[Case]:
     """
     assert job.machine
     mutant, _, mode = ("", "", "") if reverted else re.sub(r"\+\w+", "", job.config).partition("/")
-    catcher = Job(job.test["caught_by"], job.test["config"], inventory()[job.test["caught_by"]], job.machine)
+    catcher = Job(job.test["caught_by"], job.test["config"], job.test.parser[job.test["caught_by"]], job.machine)
     append = ["kunit.enable=0", job.machine["append"], catcher.test["append"]]
     if not reverted:
         append.append(f"arm_smmu_v3.mutant={mutant}")

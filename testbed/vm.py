@@ -45,6 +45,8 @@ RACE = re.compile(
     r"(?![^\n]*(?:arm_smmu|iommu|iopf|sva_|uacce|uio_pci|mm_context|mmu_notifier))[\s\S]*?={60,}\r?\n", re.MULTILINE)
 # A crash that was asked for, of a kernel that had another one loaded for it
 CRASH = re.compile(r"^[^\n]*sysrq: Trigger a crash[\s\S]*?Starting crashdump kernel[^\n]*\n", re.MULTILINE)
+# What a test in the guest may ask of QEMU
+ASK = re.compile(r"^# qmp (device_add|device_del) (\{.*\})$")
 FINISHED = re.compile(r"^sva-btm: finished with status (\d+)$")
 # What the SMMU model says of its caches when the commands have ended
 AUDIT = re.compile(r"^sva-btm: smmu (0x[0-9a-f]+)((?: \w+=\d+)+)$")
@@ -120,10 +122,6 @@ def initrd_with(script: str, directory: Path, guest: str = "guest", kernel: str 
     initrd = directory / "initrd"
     initrd.write_bytes(data)
     return initrd
-
-
-# What a test in the guest may ask for
-ASK = re.compile(r"# qmp (device_add|device_del) (\{.*\})$")
 
 
 def tail(path: Path, count: int = 25) -> str:
@@ -233,6 +231,7 @@ def run(name: str, machine: str, kernel: str, append: str, script: str, timeout:
         # Paused when the guest has powered off, so that its counters can be read
         argv += ["-serial", "stdio", "-monitor", "none", "-action", "shutdown=pause",
                  "-chardev", f"socket,id=qmp,fd={theirs.fileno()}", "-mon", "chardev=qmp,mode=control",
+                 # Where there are several root complexes, QEMU would choose
                  "-device", "virtio-serial-pci,disable-legacy=on,bus=pcie.0",
                  "-chardev", f"file,id=results,path={port}",
                  "-device", "virtserialport,chardev=results,name=results"]
@@ -247,6 +246,7 @@ def run(name: str, machine: str, kernel: str, append: str, script: str, timeout:
         buf = b""
         rc: int | None = None
         enough = down = False
+        refused = ""
         smmus: dict[str, dict[str, int]] = {}
         try:
             qmp = Qmp(ours)
@@ -281,8 +281,8 @@ def run(name: str, machine: str, kernel: str, append: str, script: str, timeout:
                 smmus = qmp.smmus()
                 qmp.send("quit")
                 rc = qemu.wait(10)
-        except (TimeoutError, subprocess.TimeoutExpired, KeyError, OSError) as e:
-            said[1].open("a").write(f"vm.py: {e}\n")
+        except (TimeoutError, subprocess.TimeoutExpired, KeyError, ValueError, OSError) as e:
+            refused = f"vm.py: {e}"
         finally:
             if qemu.poll() is None:
                 os.killpg(qemu.pid, signal.SIGKILL)
@@ -299,7 +299,7 @@ def run(name: str, machine: str, kernel: str, append: str, script: str, timeout:
                 audit[what] = audit.get(what, 0) + int(value)
     lines = [(t, line) for t, line in lines if not AUDIT.match(line)]
     text = CRASH.sub("", RACE.sub("", console.read_text(errors="replace")))
-    return Result(verdict(rc, lines, text, timeout), lines, console, seconds, audit,
+    return Result(refused or verdict(rc, lines, text, timeout), lines, console, seconds, audit,
                   complaints(text, "".join(path.read_text(errors="replace") for path in said)), smmus)
 
 

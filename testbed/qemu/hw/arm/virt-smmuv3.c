@@ -53,7 +53,7 @@ static bool may_have_smmu(const VirtMachineState *vms, PCIBus *bus)
 
     return dev && pci_get_bus(dev) == vms->bus &&
            (object_dynamic_cast(OBJECT(dev), TYPE_PCIE_ROOT_PORT) ||
-            pci_bus_is_root(bus) /* of a pxb-pcie */);
+            object_dynamic_cast(OBJECT(dev), "pxb-pcie"));
 }
 
 void virt_smmuv3_pre_plug(VirtMachineState *vms, DeviceState *dev,
@@ -191,13 +191,22 @@ static void add_user_smmu(SysBusDevice *sbdev, void *opaque)
 {
     AllSMMUs *all = opaque;
     VirtSMMUv3 smmu = { };
+    PCIDevice *port;
+    PCIBus *bus;
 
     if (!object_dynamic_cast(OBJECT(sbdev), TYPE_ARM_SMMUV3)) {
         return;
     }
     smmu.smmu = ARM_SMMUV3(sbdev);
     smmu.base = user_resources(all->vms, sbdev, smmu.irqs);
-    pci_bus_range(ARM_SMMU(sbdev)->primary_bus, &smmu.first_bus, &smmu.last_bus);
+    bus = ARM_SMMU(sbdev)->primary_bus;
+    if (pci_bus_is_root(bus)) {
+        pci_bus_range(bus, &smmu.first_bus, &smmu.last_bus);
+    } else {
+        port = pci_bridge_get_device(bus);
+        smmu.first_bus = pci_bus_num(bus);
+        smmu.last_bus = pci_get_byte(port->config + PCI_SUBORDINATE_BUS);
+    }
     /* Firmware asks for the tables when it has numbered the buses */
     if (!smmu.first_bus) {
         smmu.last_bus = -1;

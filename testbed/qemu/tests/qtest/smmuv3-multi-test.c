@@ -320,6 +320,16 @@ static void test_iommu_map(void)
     }
 }
 
+/* One more root complex may have an SMMU as well; the device tree lacks both */
+static void test_root_complex(void)
+{
+    QTestState *qts = qtest_init(MACHINE "-device pxb-pcie,id=rp1,bus_nr=32 "
+                                 SMMU);
+
+    g_assert_cmpint(qtest_readl(qts, SECOND_BASE) & IDR0_S1P, !=, 0);
+    qtest_quit(qts);
+}
+
 /* What cannot be is refused, with a message that says why */
 static void test_refused(void)
 {
@@ -359,6 +369,7 @@ int main(int argc, char **argv)
     qtest_add_func("smmuv3-multi/invalidate", test_invalidate);
     qtest_add_func("smmuv3-multi/properties", test_properties);
     qtest_add_func("smmuv3-multi/iommu-map", test_iommu_map);
+    qtest_add_func("smmuv3-multi/root-complex", test_root_complex);
     qtest_add_func("smmuv3-multi/refused", test_refused);
     return g_test_run();
 }
