@@ -46,7 +46,7 @@ RACE = re.compile(
 # A crash that was asked for, of a kernel that had another one loaded for it
 CRASH = re.compile(r"^[^\n]*sysrq: Trigger a crash[\s\S]*?Starting crashdump kernel[^\n]*\n", re.MULTILINE)
 # What a test in the guest may ask of QEMU
-ASK = re.compile(r"^# qmp (device_add|device_del) (\{.*\})$")
+ASK = re.compile(r"^# qmp (device_add|device_del) (\w+)$")
 FINISHED = re.compile(r"^sva-btm: finished with status (\d+)$")
 # What the SMMU model says of its caches when the commands have ended
 AUDIT = re.compile(r"^sva-btm: smmu (0x[0-9a-f]+)((?: \w+=\d+)+)$")
@@ -162,6 +162,15 @@ class Qmp:
             time.sleep(0.001)
         raise TimeoutError(f"QEMU does not answer {name}")
 
+    def plug(self, name: str, device: str, argv: list[str]) -> None:
+        """device_add or device_del, of what has the id `device` on the command line."""
+        arguments: dict[str, Any] = {"id": device}
+        if name == "device_add":
+            driver, *pairs = next(a for a in argv if f",id={device}," in a).split(",")
+            arguments = {k: int(v) if v.isdecimal() else v for k, _, v in (p.partition("=") for p in pairs)}
+            arguments["driver"] = driver
+        self.send(name, **arguments)
+
     def smmus(self) -> dict[str, dict[str, int]]:
         """The counters of each SMMU, by its primary bus; the machine's own is for pcie.0."""
         found = {}
@@ -270,7 +279,7 @@ def run(name: str, machine: str, kernel: str, append: str, script: str, timeout:
                         print(line, flush=True)
                     enough = enough or bool(until and until.match(line))
                     if ask := ASK.match(line):
-                        qmp.send(ask[1], **json.loads(ask[2]))
+                        qmp.plug(ask[1], ask[2], argv)
                 if enough:
                     break
                 if not chunk:
@@ -281,7 +290,7 @@ def run(name: str, machine: str, kernel: str, append: str, script: str, timeout:
                 smmus = qmp.smmus()
                 qmp.send("quit")
                 rc = qemu.wait(10)
-        except (TimeoutError, subprocess.TimeoutExpired, KeyError, ValueError, OSError) as e:
+        except (TimeoutError, subprocess.TimeoutExpired, KeyError, StopIteration, OSError) as e:
             refused = f"vm.py: {e}"
         finally:
             if qemu.poll() is None:

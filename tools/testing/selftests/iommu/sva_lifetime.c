@@ -326,7 +326,7 @@ FIXTURE_TEARDOWN(mmap_lock)
  * with everybody's lock held: "uacce: Wait for no process with a lock that others
  * need".
  */
-TEST_F_TIMEOUT(mmap_lock, stranger_closes, 120)
+TEST_F_TIMEOUT(mmap_lock, stranger_closes, 300)
 {
 	struct other near = {}, stranger = {};
 	size_t size = 8 * MB;
@@ -432,7 +432,7 @@ static void fork_and_open(struct other *other, struct opener *o)
  * that: "iommu/sva: Do not take an mmap_lock under the global lock" and "uacce: Wait
  * for no process with a lock that others need".
  */
-TEST_F_TIMEOUT(mmap_lock, open_beside_fork, 120)
+TEST_F_TIMEOUT(mmap_lock, open_beside_fork, 300)
 {
 	struct other forks = {};
 	struct sva_queue q;
@@ -948,11 +948,11 @@ static void be_busy(struct other *o)
 }
 
 /* The driver is unbound; the function is removed by sysfs; it is unplugged */
-enum way { UNBOUND, REMOVED, UNPLUGGED };
+enum how { UNBOUND, REMOVED, UNPLUGGED };
 
 /*
  * Ask the host, and wait until the slot and the character device show it. The machine
- * has one slot, which is named rp, and what is in it is named function: testbed/tests.cfg.
+ * has one slot, and what is in it has the id "function": testbed/tests.cfg.
  */
 static int ask_host(const char *what, bool there)
 {
@@ -977,35 +977,32 @@ static int ask_host(const char *what, bool there)
 	return -ETIMEDOUT;
 }
 
-static int take_away(enum way way, const char *pci)
+static int take_away(enum how how, const char *pci)
 {
-	switch (way) {
+	switch (how) {
 	case UNBOUND:
 		return put(pci, "/sys/bus/pci/drivers/sva_testdev/unbind");
 	case REMOVED:
 		return put("1", "/sys/bus/pci/devices/%s/remove", pci);
 	default:
-		return ask_host("device_del {\"id\": \"function\"}", false);
+		return ask_host("device_del function", false);
 	}
 }
 
-static int bring_back(enum way way, const char *pci)
+static int bring_back(enum how how, const char *pci)
 {
-	static const char again[] =
-		"device_add {\"driver\": \"sva-testdev\", \"id\": \"function\", \"bus\": \"rp\", \"queues\": 128}";
-
-	switch (way) {
+	switch (how) {
 	case UNBOUND:
 		return put(pci, "/sys/bus/pci/drivers/sva_testdev/bind");
 	case REMOVED:
 		return put("1", "/sys/bus/pci/rescan");
 	default:
-		return ask_host(again, true);
+		return ask_host("device_add function", true);
 	}
 }
 
 /* Takes the device away from a busy process, and brings it back */
-static void gone_while_busy(struct __test_metadata *_metadata, struct other *o, enum way way,
+static void gone_while_busy(struct __test_metadata *_metadata, struct other *o, enum how how,
 			    const char *pci)
 {
 	static const char * const what[] = {
@@ -1023,12 +1020,12 @@ static void gone_while_busy(struct __test_metadata *_metadata, struct other *o, 
 	ASSERT_TRUE(hear(o->from, 'r'));
 	usleep(100000);
 	seconds = now();
-	ASSERT_EQ(0, take_away(way, pci));
+	ASSERT_EQ(0, take_away(how, pci));
 	seconds = now() - seconds;
-	took(what[way], seconds);
+	took(what[how], seconds);
 	/* For 5 seconds a slot's button may be pressed again, for 1 its power goes */
-	EXPECT_GT(limit() + (way == UNPLUGGED ? 6 : 0), seconds);
-	ASSERT_EQ(0, bring_back(way, pci));
+	EXPECT_GT(limit() + (how == UNPLUGGED ? 6 : 0), seconds);
+	ASSERT_EQ(0, bring_back(how, pci));
 	EXPECT_TRUE(works());
 	seconds = now();
 	EXPECT_EQ(SIGKILL, other_end(o, SIGKILL));
