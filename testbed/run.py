@@ -16,6 +16,7 @@ import concurrent.futures
 import configparser
 import dataclasses
 import difflib
+import functools
 import importlib
 import os
 import re
@@ -530,6 +531,8 @@ def main() -> int:
         return 0
     print(f"==> {len(todo)} tests, {args.j} at once (logs: {shlex.quote(str(vm.BUILD / 'log/guest'))})", flush=True)
     cases: list[Case] = []
+    # Unit tests redirect sys.stdout for a while, in a thread
+    say = functools.partial(print, file=sys.stdout, flush=True)
     with concurrent.futures.ThreadPoolExecutor(args.j) as pool:
         begun: dict[str, float] = {}
 
@@ -543,12 +546,12 @@ def main() -> int:
         for n, future in enumerate(concurrent.futures.as_completed(futures), 1):
             job, got = futures[future], future.result()
             cases += got
-            print(summary(job, got, n, len(todo), time.monotonic() - begun[job.label]), flush=True)
+            say(summary(job, got, n, len(todo), time.monotonic() - begun[job.label]))
             for case in got:
                 if case.result == "failed":
-                    print(f"        {case.case}: " + case.detail.replace("\n", "\n        "), flush=True)
+                    say(f"        {case.case}: " + case.detail.replace("\n", "\n        "))
                 elif case.result == "skipped":
-                    print(f"        skipped {case.case}: {case.detail}", flush=True)
+                    say(f"        skipped {case.case}: {case.detail}")
     ran = {(c.suite, c.config) for c in cases}
     report.write("audit.json", audits, ran)
     report.write("tests.json", [dataclasses.asdict(c) for c in cases], ran)
