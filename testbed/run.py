@@ -99,7 +99,10 @@ def rules(test: configparser.SectionProxy, key: str) -> list[tuple[str, list[str
 
 
 def inventory() -> configparser.ConfigParser:
-    """tests.cfg, with a [config NAME] for each machine: what its words, and the axes' defaults, add up to."""
+    """tests.cfg, with a [config NAME] for each machine: what its words, and the axes' defaults, add up to.
+
+    And with a [mutant NAME] or [revert PATCH] for each of these lines.
+    """
     cfg = configparser.ConfigParser()
     cfg.read_string((vm.TOP / "testbed/tests.cfg").read_text())
     axis_of: dict[str, str] = {}
@@ -107,7 +110,7 @@ def inventory() -> configparser.ConfigParser:
         _, axis, word = section.split()
         if axis_of.setdefault(word, axis) != axis:
             sys.exit(f"error: tests.cfg: axes {axis_of[word]} and {axis} have the same word '{word}'")
-    for name, line in machines(cfg).items():
+    for name, line in lines(cfg, "machines").items():
         words = line.partition(":")[0].split()
         if unknown := [w for w in words if w not in axis_of]:
             sys.exit(f"error: tests.cfg: machine {name}: there is no word '{unknown[0]}'; {near(unknown[0], axis_of)}")
@@ -120,12 +123,21 @@ def inventory() -> configparser.ConfigParser:
                 for key in MACHINE & set(part := cfg[f"axis {axis} {word}"]):
                     made[key] = " ".join([made[key], *part[key].split()]).strip() if key in ADD_UP else part[key]
         cfg[f"config {name}"] = {key: value.replace("%", "%%") for key, value in made.items()}
+    for kind in ("mutant", "revert"):
+        for name, line in lines(cfg, f"{kind}s").items():
+            where, _, how = line.partition(" : ")
+            test, _, rest = where.partition("@")
+            config, _, without = rest.partition(" ")
+            cfg[f"{kind} {name}"] = {"untested": how} if where == "untested" else {
+                "caught_by": test, "config": config, "without": without, "shows": how or "assertion", "groups":
+                "long reverts" if kind == "revert" else
+                "long" if cfg.has_section(f"config {config}") and "long" in cfg[f"config {config}"]["groups"] else "mutants"}
     return cfg
 
 
-def machines(cfg: configparser.ConfigParser) -> dict[str, str]:
-    """The lines of [machines], without what all sections have."""
-    return {name: line for name, line in cfg["machines"].items() if name not in cfg.defaults()}
+def lines(cfg: configparser.ConfigParser, section: str) -> dict[str, str]:
+    """Those of a section that has a line for each of something, without what all sections have."""
+    return {name: line for name, line in cfg[section].items() if name not in cfg.defaults()}
 
 
 def axes(cfg: configparser.ConfigParser) -> dict[str, list[str]]:
@@ -145,15 +157,15 @@ def axes(cfg: configparser.ConfigParser) -> dict[str, list[str]]:
 
 def matrix(cfg: configparser.ConfigParser) -> list[str]:
     """The tables of README.md: the axes, and what the machines are for."""
-    lines = ["| axis | default | other words |", "| --- | --- | --- |"]
+    rows = ["| axis | default | other words |", "| --- | --- | --- |"]
     for axis, (usual, *words) in axes(cfg).items():
-        lines.append(f"| {axis} | {usual and f'`{usual}`'} | {', '.join(f'`{w}`' for w in words)} |")
-    lines += ["", "| machine | its words | what it proves |", "| --- | --- | --- |"]
-    for name, line in machines(cfg).items():
+        rows.append(f"| {axis} | {usual and f'`{usual}`'} | {', '.join(f'`{w}`' for w in words)} |")
+    rows += ["", "| machine | its words | what it proves |", "| --- | --- | --- |"]
+    for name, line in lines(cfg, "machines").items():
         has, _, what = map(str.strip, line.partition(":"))
         if what:
-            lines.append(f"| `{name}` | {has} | {what} |")
-    return lines
+            rows.append(f"| `{name}` | {has} | {what} |")
+    return rows
 
 
 def modes(cfg: configparser.ConfigParser) -> list[str]:
@@ -190,7 +202,7 @@ def jobs(cfg: configparser.ConfigParser, only: list[str], long: bool = False) ->
     found, unknown, known = [], set(only), set[str]()
     apart = {"nodefault"} if long else {"nodefault", "long"}
     for section in cfg.sections():
-        if section.startswith(("config ", "axis ")) or section == "machines":
+        if section.startswith(("config ", "axis ")) or section in ("machines", "mutants", "reverts"):
             continue
         name, _, mutant = section.partition(" ")
         test = cfg[section]

@@ -26,7 +26,7 @@ class Inventory(unittest.TestCase):
     def setUp(self) -> None:
         self.cfg = run.inventory()
         self.machines = {s.removeprefix("config ") for s in self.cfg.sections() if s.startswith("config ")}
-        self.tests = [s for s in self.cfg.sections() if " " not in s and s != "machines"]
+        self.tests = [s for s in self.cfg.sections() if " " not in s and s not in ("machines", "mutants", "reverts")]
         self.mutants = [s for s in self.cfg.sections() if s.startswith("mutant ")]
 
     def configs(self, test: str) -> list[str]:
@@ -38,7 +38,7 @@ class Inventory(unittest.TestCase):
 
     def test_keys_are_known(self) -> None:
         known = KEYS | set(self.cfg.defaults())
-        for section in set(self.cfg.sections()) - {"machines"}:
+        for section in set(self.cfg.sections()) - {"machines", "mutants", "reverts"}:
             self.assertLessEqual(set(self.cfg[section]), known, section)
 
     def test_configs_exist(self) -> None:
@@ -77,7 +77,7 @@ class Inventory(unittest.TestCase):
         """None is another by a second name, but for what the kernel has to say there; README.md has them."""
         found: dict[tuple[str, ...], str] = {}
         words = {word for _, *words in run.axes(self.cfg).values() for word in words}
-        for name, line in run.machines(self.cfg).items():
+        for name, line in run.lines(self.cfg, "machines").items():
             words -= set(line.partition(":")[0].split())
             machine = self.cfg[f"config {name}"]
             same = found.setdefault((*(machine[key] for key in ("kernel", "qemu", "append", "guest", "btm")),), name)
