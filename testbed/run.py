@@ -98,13 +98,13 @@ def rules(test: configparser.SectionProxy, key: str) -> list[tuple[str, list[str
     return found
 
 
-def inventory() -> configparser.ConfigParser:
-    """tests.cfg, with a [config NAME] for each machine: what its words, and the axes' defaults, add up to.
+def inventory(text: str = "") -> configparser.ConfigParser:
+    """tests.cfg, or what has the form of it, with a [config NAME] for each machine: what its words, and the axes' defaults, add up to.
 
     And with a [mutant NAME] or [revert PATCH] for each of these lines.
     """
     cfg = configparser.ConfigParser()
-    cfg.read_string((vm.TOP / "testbed/tests.cfg").read_text())
+    cfg.read_string(text or (vm.TOP / "testbed/tests.cfg").read_text())
     axis_of: dict[str, str] = {}
     for section in (s for s in cfg.sections() if s.startswith("axis ")):
         _, axis, word = section.split()

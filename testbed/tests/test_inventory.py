@@ -85,6 +85,18 @@ class Inventory(unittest.TestCase):
         self.assertEqual(set(), words, "words that no machine has")
         self.in_readme(run.matrix(self.cfg))
 
+    def test_words(self) -> None:
+        """What they add up to, and what is refused."""
+        text = ("[axis a one]\ndefault = yes\nqemu = -1\nbtm = on\nlistens = x\n[axis a two]\nqemu = -2\n"
+                "[axis b three]\nqemu = -3%\nlistens =\n[axis b four]\n{axis}[mutants]\n[reverts]\n[machines]\nm = {words}: why\n")
+        for words, qemu, btm, listens in (("", "-1", "on", "x"), ("two", "-2", "", ""), ("three", "-1 -3%", "on", ""),
+                                          ("three two", "-2 -3%", "", "")):
+            got = run.inventory(text.replace("%", "%%").format(axis="", words=words))["config m"]
+            self.assertEqual((qemu, btm, listens), (got["qemu"], got["btm"], got["listens"]), words)
+        for axis, words in (("", "five"), ("", "one two"), ("[axis c one]\n", ""), ("[axis a five]\ndefault = yes\n", "")):
+            with self.assertRaises(SystemExit):
+                run.inventory(text.replace("%", "%%").format(axis=axis, words=words))
+
     def test_firmware(self) -> None:
         """ACPI takes firmware and a kernel with ACPI; what is asserted of it is what the machine has."""
         for name in self.machines:
@@ -221,6 +233,24 @@ class Judge(unittest.TestCase):
         self.assertFalse(said("pcie.0 rp1", "all", pcie_0=1, rp1=0))
         self.assertFalse(said("pcie.0", "all", pcie_0=1, rp1=1))
         self.assertFalse(said("pcie.0 rp1", "first", pcie_0=1))
+
+    def test_plug(self) -> None:
+        """What a guest asks of QEMU is plugged as it was."""
+        class Fake(vm.Qmp):
+            """Keeps what it is to send."""
+
+            def __init__(self) -> None:  # pylint: disable=super-init-not-called
+                self.sent: list[tuple[str, dict[str, object]]] = []
+
+            def send(self, name: str, **arguments: object) -> None:
+                self.sent.append((name, arguments))
+
+        qmp = Fake()
+        for line in ("# qmp device_del f", "# qmp device_add f", "# qmp quit f", "device_add f"):
+            if ask := vm.ASK.match(line):
+                qmp.plug(ask[1], ask[2], ["-device", "port,id=rp", "-device", "dev,id=f,bus=rp,queues=128"])
+        self.assertEqual([("device_del", {"id": "f"}),
+                          ("device_add", {"driver": "dev", "id": "f", "bus": "rp", "queues": 128})], qmp.sent)
 
     def test_described(self) -> None:
         dt = "<6>[    0.0] Machine model: linux,dummy-virt\n"
