@@ -977,9 +977,9 @@ static int ask_host(const char *what, bool there)
 	return -ETIMEDOUT;
 }
 
-static int take_away(enum how how, const char *pci)
+static int take_away(enum how way, const char *pci)
 {
-	switch (how) {
+	switch (way) {
 	case UNBOUND:
 		return put(pci, "/sys/bus/pci/drivers/sva_testdev/unbind");
 	case REMOVED:
@@ -989,9 +989,9 @@ static int take_away(enum how how, const char *pci)
 	}
 }
 
-static int bring_back(enum how how, const char *pci)
+static int bring_back(enum how way, const char *pci)
 {
-	switch (how) {
+	switch (way) {
 	case UNBOUND:
 		return put(pci, "/sys/bus/pci/drivers/sva_testdev/bind");
 	case REMOVED:
@@ -1002,7 +1002,7 @@ static int bring_back(enum how how, const char *pci)
 }
 
 /* Takes the device away from a busy process, and brings it back */
-static void gone_while_busy(struct __test_metadata *_metadata, struct other *o, enum how how,
+static void gone_while_busy(struct __test_metadata *_metadata, struct other *o, enum how way,
 			    const char *pci)
 {
 	static const char * const what[] = {
@@ -1020,12 +1020,12 @@ static void gone_while_busy(struct __test_metadata *_metadata, struct other *o, 
 	ASSERT_TRUE(hear(o->from, 'r'));
 	usleep(100000);
 	seconds = now();
-	ASSERT_EQ(0, take_away(how, pci));
+	ASSERT_EQ(0, take_away(way, pci));
 	seconds = now() - seconds;
-	took(what[how], seconds);
+	took(what[way], seconds);
 	/* For 5 seconds a slot's button may be pressed again, for 1 its power goes */
-	EXPECT_GT(limit() + (how == UNPLUGGED ? 6 : 0), seconds);
-	ASSERT_EQ(0, bring_back(how, pci));
+	EXPECT_GT(limit() + (way == UNPLUGGED ? 6 : 0), seconds);
+	ASSERT_EQ(0, bring_back(way, pci));
 	EXPECT_TRUE(works());
 	seconds = now();
 	EXPECT_EQ(SIGKILL, other_end(o, SIGKILL));
