@@ -911,8 +911,8 @@ static void *churn_memory(void *arg)
 }
 
 /*
- * 8 queues write to memory that is discarded, pages are mapped and unmapped. If nobody
- * serves faults, those of the first half of the queues are the last thing these do.
+ * Half of the queues write to memory that is discarded, and their pages are mapped and
+ * unmapped; if nobody serves faults, they end at the first one. The others go on.
  */
 #define BUSY	8
 
